@@ -1,0 +1,1 @@
+//! Machine peaks and shapes that the benchmarks share.

@@ -1,0 +1,112 @@
+//! The element types of tensors: `f32`, which has hand-written kernels, and `f64`, in which gradients are checked.
+
+use std::fmt::{Debug, Display};
+use std::iter::Sum;
+use std::ops::{Add, AddAssign, Div, Mul, MulAssign, Neg, Sub, SubAssign};
+
+use crate::simd::{Isa, Kernel};
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for f32 {}
+    impl Sealed for f64 {}
+}
+
+/// A number that tensors are made of. Sealed: `f32` and `f64`.
+pub trait Element:
+    sealed::Sealed
+    + bytemuck::Pod
+    + PartialOrd
+    + Default
+    + Debug
+    + Display
+    + Send
+    + Sync
+    + Add<Output = Self>
+    + Sub<Output = Self>
+    + Mul<Output = Self>
+    + Div<Output = Self>
+    + Neg<Output = Self>
+    + AddAssign
+    + SubAssign
+    + MulAssign
+    + Sum
+    + 'static
+{
+    /// 0
+    const ZERO: Self;
+    /// 1
+    const ONE: Self;
+    /// Negative infinity, the neutral element of the maximum.
+    const NEG_INFINITY: Self;
+    /// `"f32"` or `"f64"`
+    const NAME: &'static str;
+
+    /// The nearest value of this type.
+    fn from_f64(x: f64) -> Self;
+    /// This value, exactly.
+    fn to_f64(self) -> f64;
+    /// eˣ
+    fn exp(self) -> Self;
+    /// The natural logarithm.
+    fn ln(self) -> Self;
+    /// The square root.
+    fn sqrt(self) -> Self;
+    /// The larger of two numbers.
+    fn max(self, other: Self) -> Self;
+    /// The smaller of two numbers.
+    fn min(self, other: Self) -> Self;
+    /// |x|
+    fn abs(self) -> Self;
+    /// Whether the number is neither infinite nor NaN.
+    fn is_finite(self) -> bool;
+
+    /// Runs a kernel with the given instruction set's lanes of this type.
+    #[doc(hidden)]
+    fn dispatch_on<K: Kernel<Self>>(isa: Isa, kernel: K) -> K::Output;
+}
+
+macro_rules! element {
+    ($t:ident, $dispatch:path) => {
+        impl Element for $t {
+            const ZERO: Self = 0.0;
+            const ONE: Self = 1.0;
+            const NEG_INFINITY: Self = $t::NEG_INFINITY;
+            const NAME: &'static str = stringify!($t);
+
+            fn from_f64(x: f64) -> Self {
+                x as $t
+            }
+            fn to_f64(self) -> f64 {
+                f64::from(self)
+            }
+            fn exp(self) -> Self {
+                $t::exp(self)
+            }
+            fn ln(self) -> Self {
+                $t::ln(self)
+            }
+            fn sqrt(self) -> Self {
+                $t::sqrt(self)
+            }
+            fn max(self, other: Self) -> Self {
+                $t::max(self, other)
+            }
+            fn min(self, other: Self) -> Self {
+                $t::min(self, other)
+            }
+            fn abs(self) -> Self {
+                $t::abs(self)
+            }
+            fn is_finite(self) -> bool {
+                $t::is_finite(self)
+            }
+            fn dispatch_on<K: Kernel<Self>>(isa: Isa, kernel: K) -> K::Output {
+                $dispatch(isa, kernel)
+            }
+        }
+    };
+}
+
+element!(f32, crate::simd::dispatch_f32);
+element!(f64, crate::simd::dispatch_f64);

@@ -1,0 +1,6 @@
+//! Memory: 64-byte aligned buffers from a reusing pool.
+
+mod buffer;
+pub mod pool;
+
+pub(crate) use buffer::Buffer;

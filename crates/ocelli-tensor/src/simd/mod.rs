@@ -1,0 +1,236 @@
+//! The door to SIMD: instruction sets as tokens, kernels generic over them, and the one place that chooses.
+//!
+//! A kernel is a struct of its operands with [`Kernel::run`], generic over a token `S: Simd<T>`. Owning a token is the
+//! proof that the processor has the instructions, because only detection at run time builds one. [`dispatch`] picks
+//! the best and runs the kernel inside a function compiled for it, so a binary built without any flags is at full
+//! speed. Everything that a kernel calls must be `#[inline(always)]`, to be compiled for the token's instructions.
+//!
+//! ```
+//! use ocelli_tensor::simd::{Kernel, Simd, dispatch};
+//!
+//! struct Double<'a>(&'a mut [f32]);
+//!
+//! impl Kernel<f32> for Double<'_> {
+//!     type Output = ();
+//!
+//!     #[inline(always)]
+//!     fn run<S: Simd<f32>>(self, simd: S) {
+//!         for chunk in self.0.chunks_mut(S::LANES) {
+//!             let x = simd.load_partial(chunk);
+//!             simd.store_partial(simd.add(x, x), chunk);
+//!         }
+//!     }
+//! }
+//!
+//! let mut x = [1.0, 2.0, 3.0];
+//! dispatch(Double(&mut x));
+//! assert_eq!(x, [2.0, 4.0, 6.0]);
+//! ```
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+pub mod math;
+mod portable;
+
+use std::cell::Cell;
+use std::sync::LazyLock;
+
+use crate::Element;
+
+/// An instruction set's lanes of element `T`. The value is a token: it exists only where the processor has it.
+pub trait Simd<T: Element>: Copy + Send + Sync + 'static {
+    /// A register of [`LANES`](Self::LANES) elements.
+    type V: Copy;
+    /// The elements in a register.
+    const LANES: usize;
+    /// Rows of the register tile in matrix products.
+    const TILE_ROWS: usize;
+    /// Registers in a row of that tile.
+    const TILE_VECTORS: usize;
+
+    /// All lanes `x`.
+    fn splat(self, x: T) -> Self::V;
+    /// The first `LANES` elements of `src`.
+    ///
+    /// # Panics
+    /// If `src` is shorter.
+    #[inline(always)]
+    fn load(self, src: &[T]) -> Self::V {
+        assert!(src.len() >= Self::LANES);
+        // SAFETY: the slice holds a whole register, as just asserted.
+        unsafe { self.load_ptr(src.as_ptr()) }
+    }
+    /// Writes all lanes to the front of `dst`.
+    ///
+    /// # Panics
+    /// If `dst` is shorter.
+    #[inline(always)]
+    fn store(self, v: Self::V, dst: &mut [T]) {
+        assert!(dst.len() >= Self::LANES);
+        // SAFETY: the slice holds a whole register, as just asserted.
+        unsafe { self.store_ptr(v, dst.as_mut_ptr()) }
+    }
+    /// Up to `LANES` elements of `src`; the other lanes are zero.
+    #[inline(always)]
+    fn load_partial(self, src: &[T]) -> Self::V {
+        // SAFETY: exactly the slice's elements are read.
+        unsafe { self.load_partial_ptr(src.as_ptr(), src.len().min(Self::LANES)) }
+    }
+    /// Writes as many lanes as `dst` has room for.
+    #[inline(always)]
+    fn store_partial(self, v: Self::V, dst: &mut [T]) {
+        // SAFETY: exactly the slice's elements are written.
+        unsafe { self.store_partial_ptr(v, dst.as_mut_ptr(), dst.len().min(Self::LANES)) }
+    }
+    /// Reads a register from `src`.
+    ///
+    /// # Safety
+    /// `LANES` elements must be readable at `src`.
+    unsafe fn load_ptr(self, src: *const T) -> Self::V;
+    /// Writes a register to `dst`.
+    ///
+    /// # Safety
+    /// `LANES` elements must be writable at `dst`.
+    unsafe fn store_ptr(self, v: Self::V, dst: *mut T);
+    /// Reads `n <= LANES` elements; the other lanes are zero.
+    ///
+    /// # Safety
+    /// `n` elements must be readable at `src`.
+    unsafe fn load_partial_ptr(self, src: *const T, n: usize) -> Self::V;
+    /// Writes the first `n <= LANES` lanes.
+    ///
+    /// # Safety
+    /// `n` elements must be writable at `dst`.
+    unsafe fn store_partial_ptr(self, v: Self::V, dst: *mut T, n: usize);
+    /// a + b
+    fn add(self, a: Self::V, b: Self::V) -> Self::V;
+    /// a − b
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V;
+    /// a · b
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V;
+    /// a / b
+    fn div(self, a: Self::V, b: Self::V) -> Self::V;
+    /// a · b + c, fused where the processor can.
+    fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// The larger of each pair; b where either is NaN.
+    fn max(self, a: Self::V, b: Self::V) -> Self::V;
+    /// The smaller of each pair; b where either is NaN.
+    fn min(self, a: Self::V, b: Self::V) -> Self::V;
+    /// √a
+    fn sqrt(self, a: Self::V) -> Self::V;
+    /// `yes` where a > b, else `no`.
+    fn select_gt(self, a: Self::V, b: Self::V, yes: Self::V, no: Self::V) -> Self::V;
+    /// The nearest integral value, ties to even.
+    fn round(self, a: Self::V) -> Self::V;
+    /// 2ⁿ for integral n within the exponent's range of normal numbers.
+    fn exp2_integral(self, n: Self::V) -> Self::V;
+    /// The sum of all lanes, in a fixed order.
+    fn reduce_add(self, v: Self::V) -> T;
+    /// The maximum of all lanes.
+    fn reduce_max(self, v: Self::V) -> T;
+}
+
+/// A computation that runs on any instruction set.
+pub trait Kernel<T: Element> {
+    /// What it returns.
+    type Output;
+    /// Computes. Implementations are `#[inline(always)]`.
+    fn run<S: Simd<T>>(self, simd: S) -> Self::Output;
+}
+
+/// The instruction sets for which there are kernels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Isa {
+    /// Any processor, by `wide`.
+    Portable,
+    /// x86-64 with AVX2 and FMA.
+    Avx2,
+    /// x86-64 with AVX-512 F, DQ, BW and VL.
+    Avx512,
+}
+
+impl Isa {
+    /// `portable`, `avx2`, `avx512`
+    pub fn name(self) -> &'static str {
+        match self {
+            Isa::Portable => "portable",
+            Isa::Avx2 => "avx2",
+            Isa::Avx512 => "avx512",
+        }
+    }
+}
+
+/// The instruction sets of this processor, best last. Tests run every kernel on each.
+pub fn available() -> &'static [Isa] {
+    static AVAILABLE: LazyLock<Vec<Isa>> = LazyLock::new(|| {
+        #[allow(unused_mut)]
+        let mut list = vec![Isa::Portable];
+        #[cfg(target_arch = "x86_64")]
+        {
+            list.extend(avx2::Avx2::new().map(|_| Isa::Avx2));
+            list.extend(avx512::Avx512::new().map(|_| Isa::Avx512));
+        }
+        list
+    });
+    &AVAILABLE
+}
+
+thread_local! {
+    static FORCED: Cell<Option<Isa>> = const { Cell::new(None) };
+}
+
+/// The instruction set that kernels use on this thread: the best one, unless `OCELLI_ISA` (`portable`, `avx2`,
+/// `avx512`) names a lesser one or [`with_isa`] is in force.
+pub fn current() -> Isa {
+    static DEFAULT: LazyLock<Isa> = LazyLock::new(|| {
+        let asked = std::env::var("OCELLI_ISA").ok();
+        let list = available();
+        *list.iter().find(|isa| asked.as_deref() == Some(isa.name())).unwrap_or(&list[list.len() - 1])
+    });
+    FORCED.get().unwrap_or_else(|| *DEFAULT)
+}
+
+/// Runs `f` with kernels on `isa`, also those that it starts on other threads. An instruction set that the processor
+/// lacks falls back to the portable one.
+pub fn with_isa<R>(isa: Isa, f: impl FnOnce() -> R) -> R {
+    struct Restore(Option<Isa>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            FORCED.set(self.0);
+        }
+    }
+    let _restore = Restore(FORCED.replace(Some(isa)));
+    f()
+}
+
+/// Runs a kernel on the current instruction set.
+#[inline]
+pub fn dispatch<T: Element, K: Kernel<T>>(kernel: K) -> K::Output {
+    T::dispatch_on(current(), kernel)
+}
+
+pub(crate) fn dispatch_f32<K: Kernel<f32>>(isa: Isa, kernel: K) -> K::Output {
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => match avx512::Avx512::new() {
+            Some(token) => token.vectorize(kernel),
+            None => kernel.run(portable::Portable),
+        },
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => match avx2::Avx2::new() {
+            Some(token) => token.vectorize(kernel),
+            None => kernel.run(portable::Portable),
+        },
+        _ => kernel.run(portable::Portable),
+    }
+}
+
+/// Double precision, in which gradients are checked, runs on portable lanes everywhere.
+pub(crate) fn dispatch_f64<K: Kernel<f64>>(_: Isa, kernel: K) -> K::Output {
+    kernel.run(portable::Portable)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,81 @@
+//! Every lane operation on every instruction set of this processor, against scalars.
+
+use super::*;
+
+struct Lanes<'a, T: Element>(&'a [T], &'a mut Vec<(&'static str, T, f64)>);
+
+impl<T: Element> Kernel<T> for Lanes<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd<T>>(self, simd: S) {
+        let Lanes(input, out) = self;
+        let mut push = |name, v: S::V, f: &dyn Fn(usize) -> f64, n: usize| {
+            let mut lanes = vec![T::ZERO; S::LANES];
+            simd.store(v, &mut lanes);
+            out.extend(lanes.iter().take(n).enumerate().map(|(i, &x)| (name, x, f(i))));
+        };
+        let n = S::LANES;
+        let (a, b) = (&input[..n], &input[n..2 * n]);
+        let (va, vb) = (simd.load(a), simd.load(b));
+        let at = |i: usize| a[i].to_f64();
+        let bt = |i: usize| b[i].to_f64();
+        push("add", simd.add(va, vb), &|i| at(i) + bt(i), n);
+        push("sub", simd.sub(va, vb), &|i| at(i) - bt(i), n);
+        push("mul", simd.mul(va, vb), &|i| at(i) * bt(i), n);
+        push("div", simd.div(va, vb), &|i| at(i) / bt(i), n);
+        push("max", simd.max(va, vb), &|i| at(i).max(bt(i)), n);
+        push("min", simd.min(va, vb), &|i| at(i).min(bt(i)), n);
+        push("mul_add", simd.mul_add(va, vb, va), &|i| at(i) * bt(i) + at(i), n);
+        push("sqrt", simd.sqrt(simd.mul(va, va)), &|i| at(i).abs(), n);
+        push("round", simd.round(va), &|i| at(i).round_ties_even(), n);
+        push("select", simd.select_gt(va, vb, vb, va), &|i| if at(i) > bt(i) { bt(i) } else { at(i) }, n);
+        push("exp2", simd.exp2_integral(simd.round(va)), &|i| at(i).round_ties_even().exp2(), n);
+        push("exp", math::exp(simd, va), &|i| at(i).exp(), n);
+        push("sigmoid", math::sigmoid(simd, va), &|i| 1.0 / (1.0 + (-at(i)).exp()), n);
+        for part in 0..=n {
+            push("partial", simd.load_partial(&a[..part]), &|i| if i < part { at(i) } else { 0.0 }, n);
+            let mut some = vec![T::ONE; n];
+            simd.store_partial(va, &mut some[..part]);
+            push("store", simd.load(&some), &|i| if i < part { at(i) } else { 1.0 }, n);
+        }
+        out.push(("sum", simd.reduce_add(va), a.iter().map(|x| x.to_f64()).sum()));
+        out.push(("maximum", simd.reduce_max(va), a.iter().map(|x| x.to_f64()).fold(f64::MIN, f64::max)));
+    }
+}
+
+fn check<T: Element>(tolerance: f64) {
+    let input: Vec<T> = (0..32).map(|i| T::from_f64(((i * 37 % 64) as f64 - 31.3) * 0.29)).collect();
+    for &isa in available() {
+        let mut results = Vec::new();
+        T::dispatch_on(isa, Lanes(&input, &mut results));
+        for (name, got, expected) in results {
+            let error = (got.to_f64() - expected).abs() / expected.abs().max(1e-30);
+            assert!(error <= tolerance || expected == got.to_f64(), "{isa:?} {name}: {got} is not {expected}");
+        }
+    }
+}
+
+#[test]
+fn lanes_match_scalars() {
+    check::<f32>(4e-7);
+    check::<f64>(8e-16);
+}
+
+#[test]
+fn exp_saturates() {
+    struct Exp([f32; 16]);
+    impl Kernel<f32> for Exp {
+        type Output = Vec<f32>;
+        #[inline(always)]
+        fn run<S: Simd<f32>>(self, simd: S) -> Vec<f32> {
+            let mut out = vec![0.0; S::LANES];
+            simd.store(math::exp(simd, simd.load(&self.0)), &mut out);
+            out
+        }
+    }
+    for &isa in available() {
+        assert!(f32::dispatch_on(isa, Exp([1000.0; 16])).iter().all(|x| *x > 1e38 && x.is_finite()));
+        assert!(f32::dispatch_on(isa, Exp([-1000.0; 16])).iter().all(|x| *x < 1e-37 && *x >= 0.0));
+    }
+}
