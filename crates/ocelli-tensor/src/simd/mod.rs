@@ -165,7 +165,7 @@ impl Isa {
 /// The instruction sets of this processor, best last. Tests run every kernel on each.
 pub fn available() -> &'static [Isa] {
     static AVAILABLE: LazyLock<Vec<Isa>> = LazyLock::new(|| {
-        #[allow(unused_mut)]
+        #[allow(unused_mut)] // other processors add nothing
         let mut list = vec![Isa::Portable];
         #[cfg(target_arch = "x86_64")]
         {

@@ -64,11 +64,11 @@ macro_rules! portable {
             }
             #[inline(always)]
             fn max(self, a: $v, b: $v) -> $v {
-                a.simd_gt(b).blend(a, b)
+                a.simd_gt(b).select(a, b)
             }
             #[inline(always)]
             fn min(self, a: $v, b: $v) -> $v {
-                b.simd_gt(a).blend(a, b)
+                b.simd_gt(a).select(a, b)
             }
             #[inline(always)]
             fn sqrt(self, a: $v) -> $v {
@@ -76,7 +76,7 @@ macro_rules! portable {
             }
             #[inline(always)]
             fn select_gt(self, a: $v, b: $v, yes: $v, no: $v) -> $v {
-                a.simd_gt(b).blend(yes, no)
+                a.simd_gt(b).select(yes, no)
             }
             #[inline(always)]
             fn round(self, a: $v) -> $v {
