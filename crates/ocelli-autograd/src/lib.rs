@@ -1,1 +1,20 @@
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
 
+mod backward;
+mod error;
+mod grad_mode;
+mod node;
+mod op;
+pub mod ops;
+mod parameter;
+mod var;
+
+pub use ocelli_tensor as tensor;
+pub use ocelli_tensor::{Element, Shape, Tensor};
+
+pub use error::{Error, Result};
+pub use grad_mode::{is_recording, no_grad};
+pub use op::{Cost, Gradients, Op};
+pub use parameter::Parameter;
+pub use var::Var;

@@ -1,0 +1,92 @@
+//! The backward pass: a walk from a value to the parameters it was computed from.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ocelli_tensor::{Element, Tensor, threads};
+
+use crate::node::{Node, Origin, Record};
+use crate::{Error, Result, Var};
+
+impl<T: Element> Var<T> {
+    /// Adds the gradients of this value, which must have one element, to the parameters that it was computed from.
+    ///
+    /// The records of the graph are freed as the walk passes, so a graph can be walked once.
+    ///
+    /// # Errors
+    /// [`Error::NotScalar`], [`Error::NotRecorded`], [`Error::Freed`] if an earlier pass has been here (also in a part
+    /// that two graphs share), or what an operation returns. No parameter's gradient has changed then.
+    pub fn backward(&self) -> Result<()> {
+        if self.value().len() != 1 {
+            return Err(Error::NotScalar { shape: *self.shape() });
+        }
+        self.backward_with(Tensor::full(self.shape(), T::ONE))
+    }
+
+    /// As [`backward`](Self::backward), for a value of any shape, from a given gradient `dy` of that shape.
+    pub fn backward_with(&self, dy: Tensor<T>) -> Result<()> {
+        let node = self.node().ok_or(Error::NotRecorded)?;
+        check_shape("backward", node, &dy)?;
+        walk(node.clone(), dy)
+    }
+}
+
+/// A node whose gradient is not yet complete.
+struct Pending<T: Element> {
+    node: Arc<Node<T>>,
+    dy: Tensor<T>,
+}
+
+fn walk<T: Element>(root: Arc<Node<T>>, dy: Tensor<T>) -> Result<()> {
+    // By identity: when the largest is visited, all that depends on it has been, since identities grow from a node's
+    // parents to the node. The order, and so the order of sums, depends on the recorded program alone.
+    let mut pending = BTreeMap::from([(root.id, Pending { node: root, dy })]);
+    // Handed over at the end, so that an error leaves no parameter with half of its gradient.
+    let mut finished = Vec::new();
+    while let Some((_, Pending { node, dy })) = pending.pop_last() {
+        let record = match &node.origin {
+            Origin::Parameter(parameter) => {
+                finished.push((parameter.clone(), dy));
+                continue;
+            }
+            Origin::Op(record) => Node::take(record)?,
+        };
+        for (parent, dx) in step(record, dy)? {
+            match pending.remove(&parent.id) {
+                Some(Pending { node, dy }) => pending.insert(node.id, Pending { node, dy: sum(dy, dx)? }),
+                None => pending.insert(parent.id, Pending { node: parent, dy: dx }),
+            };
+        }
+    }
+    finished.into_iter().try_for_each(|(parameter, gradient)| parameter.accumulate(gradient))
+}
+
+/// One operation's backward: the inputs' nodes, each with its gradient. What the operation had saved is freed.
+fn step<T: Element>(record: Record<T>, dy: Tensor<T>) -> Result<Vec<(Arc<Node<T>>, Tensor<T>)>> {
+    let Record { parents, call } = record;
+    let needs: Vec<bool> = parents.iter().map(Option::is_some).collect();
+    let op = call.name();
+    let gradients = call.backward(dy, &needs)?;
+    if gradients.len() != parents.len() {
+        return Err(Error::GradientCount { op, expected: parents.len(), got: gradients.len() });
+    }
+    let pairs = parents.into_iter().zip(gradients).filter_map(|(parent, dx)| Some((parent?, dx?)));
+    pairs.map(|(parent, dx)| check_shape(op, &parent, &dx).map(|()| (parent, dx))).collect()
+}
+
+fn check_shape<T: Element>(op: &'static str, node: &Node<T>, gradient: &Tensor<T>) -> Result<()> {
+    if *gradient.shape() != node.shape {
+        return Err(Error::GradientShape { op, expected: node.shape, got: *gradient.shape() });
+    }
+    Ok(())
+}
+
+/// a + b of one shape, in `a`'s buffer if it is not shared.
+pub(crate) fn sum<T: Element>(a: Tensor<T>, b: Tensor<T>) -> Result<Tensor<T>> {
+    let (mut sum, other) = if a.is_unique() || !b.is_unique() { (a, b) } else { (b, a) };
+    let chunk = threads::rows_per_chunk(1);
+    threads::for_each_chunk(sum.data_mut(), chunk, |i, sum| {
+        sum.iter_mut().zip(&other.data()[i * chunk..]).for_each(|(a, &b)| *a += b);
+    });
+    Ok(sum)
+}

@@ -1,0 +1,55 @@
+//! The one error type of this crate: the kernels' refusals, and misuse of a graph or a plan.
+
+use ocelli_tensor::Shape;
+
+/// `Result` with this crate's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a recorded operation, a backward pass or a plan refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A kernel refused its operands.
+    #[error(transparent)]
+    Tensor(#[from] ocelli_tensor::Error),
+    /// `backward` without a gradient of the output needs one element, such as a loss.
+    #[error("backward: expected a value of one element, got shape {shape}")]
+    NotScalar {
+        /// The shape of the value.
+        shape: Shape,
+    },
+    /// Nothing that this value was computed from requires a gradient, or it was computed under `no_grad`.
+    #[error("backward: the value was not recorded, so it has no gradients to compute")]
+    NotRecorded,
+    /// An earlier backward pass has freed the records that this one needs.
+    #[error("backward: the graph was freed by an earlier backward pass")]
+    Freed,
+    /// A gradient does not have the shape of the value that it belongs to.
+    #[error("{op}: expected a gradient of shape {expected}, got {got}")]
+    GradientShape {
+        /// The operation whose backward gave it, or `backward` or `accumulate` for a caller's.
+        op: &'static str,
+        /// The shape of the value.
+        expected: Shape,
+        /// The shape that came.
+        got: Shape,
+    },
+    /// An operation's backward returned another number of gradients than the operation has inputs.
+    #[error("{op}: expected {expected} gradients, got {got}")]
+    GradientCount {
+        /// The operation.
+        op: &'static str,
+        /// Its number of inputs.
+        expected: usize,
+        /// The number of gradients.
+        got: usize,
+    },
+    /// A parameter keeps its shape for life.
+    #[error("parameter: expected a value of shape {expected}, got {got}")]
+    ParameterShape {
+        /// The parameter's shape.
+        expected: Shape,
+        /// The shape that came.
+        got: Shape,
+    },
+}

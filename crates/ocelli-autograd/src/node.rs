@@ -1,0 +1,91 @@
+//! The recorded graph: what an operation kept for its backward pass, and which nodes its inputs came from.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ocelli_tensor::{Element, Shape, Tensor};
+
+use crate::op::{Gradients, Op};
+use crate::{Error, Parameter, Result};
+
+/// A new identity, larger than all earlier ones. A node's is larger than its parents', which were there before it:
+/// descending identities are an order in which a backward pass may visit nodes.
+pub(crate) fn next_id() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// The origin of a value that requires a gradient. It never holds the value itself.
+pub(crate) struct Node<T: Element> {
+    pub id: u64,
+    pub shape: Shape,
+    pub origin: Origin<T>,
+}
+
+pub(crate) enum Origin<T: Element> {
+    /// The gradient ends here.
+    Parameter(Parameter<T>),
+    /// Taken by the backward pass that uses it.
+    Op(Mutex<Option<Record<T>>>),
+}
+
+/// An operation that has run.
+pub(crate) struct Record<T: Element> {
+    /// The nodes of the inputs; `None` where an input requires no gradient.
+    pub parents: Vec<Option<Arc<Node<T>>>>,
+    pub call: Box<dyn Call<T>>,
+}
+
+/// An operation with what it saved, whatever type that is.
+pub(crate) trait Call<T: Element>: Send {
+    fn name(&self) -> &'static str;
+    fn backward(self: Box<Self>, dy: Tensor<T>, needs: &[bool]) -> Result<Gradients<T>>;
+}
+
+/// The only implementation of [`Call`].
+pub(crate) struct Saved<T: Element, O: Op<T>> {
+    pub op: Arc<O>,
+    pub saved: O::Saved,
+}
+
+impl<T: Element, O: Op<T>> Call<T> for Saved<T, O> {
+    fn name(&self) -> &'static str {
+        self.op.name()
+    }
+
+    fn backward(self: Box<Self>, dy: Tensor<T>, needs: &[bool]) -> Result<Gradients<T>> {
+        self.op.backward(self.saved, dy, needs)
+    }
+}
+
+impl<T: Element> Node<T> {
+    pub fn recorded(id: u64, shape: Shape, record: Record<T>) -> Arc<Self> {
+        Arc::new(Node { id, shape, origin: Origin::Op(Mutex::new(Some(record))) })
+    }
+
+    /// Takes the record out for good.
+    pub fn take(record: &Mutex<Option<Record<T>>>) -> Result<Record<T>> {
+        record.lock().unwrap_or_else(PoisonError::into_inner).take().ok_or(Error::Freed)
+    }
+}
+
+/// Dropping the last reference to a long chain would recurse once for each node and overflow the stack; this unlinks
+/// the nodes in a loop instead.
+impl<T: Element> Drop for Node<T> {
+    fn drop(&mut self) {
+        let mut orphans = self.unlink();
+        while let Some(node) = orphans.pop() {
+            if let Some(mut node) = Arc::into_inner(node) {
+                orphans.append(&mut node.unlink());
+            }
+        }
+    }
+}
+
+impl<T: Element> Node<T> {
+    fn unlink(&mut self) -> Vec<Arc<Node<T>>> {
+        let Origin::Op(record) = &mut self.origin else { return Vec::new() };
+        let record = record.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        record.map_or_else(Vec::new, |record| record.parents.into_iter().flatten().collect())
+    }
+}

@@ -1,0 +1,88 @@
+//! The contract of a differentiable operation.
+
+use std::fmt::Debug;
+
+use ocelli_tensor::{Element, Shape, Tensor};
+
+use crate::Result;
+
+/// One gradient for each input of an operation; `None` for an input that needs none.
+pub type Gradients<T> = Vec<Option<Tensor<T>>>;
+
+/// A differentiable operation: a struct that holds its attributes, applied to values by [`Var::apply`].
+///
+/// `needs[i]` says whether input `i` requires a gradient. It is the same in `forward` and `backward`, so that an
+/// operation keeps only what the gradients that will be asked for depend on, and computes only those. All of it is
+/// `false` when nothing is recorded.
+///
+/// ```
+/// use ocelli_autograd::{Gradients, Op, Parameter, Result, Tensor, Var};
+///
+/// /// y = x³, whose gradient is dx = 3 x² · dy
+/// #[derive(Debug)]
+/// struct Cube;
+///
+/// impl Op<f32> for Cube {
+///     type Saved = Option<Tensor>;
+///
+///     fn name(&self) -> &'static str {
+///         "cube"
+///     }
+///
+///     fn forward(&self, inputs: &[&Tensor], needs: &[bool]) -> Result<(Tensor, Self::Saved)> {
+///         Ok((inputs[0].map(|x| x * x * x), needs[0].then(|| inputs[0].clone())))
+///     }
+///
+///     fn backward(&self, x: Self::Saved, dy: Tensor, _: &[bool]) -> Result<Gradients<f32>> {
+///         let dx = x.map(|x| Tensor::from_fn(x.shape(), |i| 3.0 * x.data()[i].powi(2) * dy.data()[i]));
+///         Ok(vec![dx])
+///     }
+/// }
+///
+/// let x = Parameter::new(Tensor::scalar(2.0));
+/// Var::apply(Cube, &[&x.var()])?.backward()?;
+/// assert_eq!(x.grad(), Some(Tensor::scalar(12.0)));
+/// # Ok::<(), ocelli_autograd::Error>(())
+/// ```
+///
+/// [`Var::apply`]: crate::Var::apply
+pub trait Op<T: Element>: Debug + Send + Sync + 'static {
+    /// What the backward pass needs of the forward pass: tensors, shapes, an argmax. `()` for nothing.
+    type Saved: Send + 'static;
+
+    /// The operation's name, as summaries and errors show it.
+    fn name(&self) -> &'static str;
+
+    /// Computes the value, and what `backward` will need of it.
+    fn forward(&self, inputs: &[&Tensor<T>], needs: &[bool]) -> Result<(Tensor<T>, Self::Saved)>;
+
+    /// The gradients of the inputs that need one, each of its input's shape, from the gradient `dy` of the value.
+    fn backward(&self, saved: Self::Saved, dy: Tensor<T>, needs: &[bool]) -> Result<Gradients<T>>;
+
+    /// The work of one forward pass.
+    fn cost(&self, inputs: &[Shape], output: &Shape) -> Cost {
+        Cost::streaming::<T>(inputs, output)
+    }
+}
+
+/// What a forward pass of an operation costs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Cost {
+    /// Multiplications with an addition, as papers count them: convolutions and matrix products only.
+    pub macs: u64,
+    /// Bytes of all inputs and of the output.
+    pub bytes: u64,
+}
+
+impl Cost {
+    /// An operation that reads its inputs and writes its output, once, and multiplies no matrices.
+    pub fn streaming<T: Element>(inputs: &[Shape], output: &Shape) -> Self {
+        let elements: usize = inputs.iter().chain([output]).map(Shape::len).sum();
+        Cost { macs: 0, bytes: (elements * size_of::<T>()) as u64 }
+    }
+
+    /// As [`streaming`](Self::streaming), with products.
+    pub fn products<T: Element>(macs: usize, inputs: &[Shape], output: &Shape) -> Self {
+        Cost { macs: macs as u64, ..Cost::streaming::<T>(inputs, output) }
+    }
+}

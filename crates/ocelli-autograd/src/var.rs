@@ -1,0 +1,100 @@
+//! Values in a recorded computation.
+
+use std::fmt;
+use std::sync::Arc;
+
+use ocelli_tensor::{Element, Shape, Tensor};
+
+use crate::node::{Node, Record, Saved, next_id};
+use crate::{Op, Result, grad_mode};
+
+/// A value, and where it came from if it requires a gradient. Clones are the same value; dropping the last one frees
+/// its tensor, unless an operation saved it for its backward pass.
+///
+/// Operations are methods, one file each in this crate's `ops`, and any [`Op`] through [`apply`](Self::apply).
+pub struct Var<T: Element = f32> {
+    id: u64,
+    value: Tensor<T>,
+    node: Option<Arc<Node<T>>>,
+}
+
+impl<T: Element> Var<T> {
+    /// A value that requires no gradient.
+    pub fn constant(value: Tensor<T>) -> Self {
+        Var::new(next_id(), value, None)
+    }
+
+    pub(crate) fn new(id: u64, value: Tensor<T>, node: Option<Arc<Node<T>>>) -> Self {
+        Var { id, value, node }
+    }
+
+    /// The tensor.
+    pub fn value(&self) -> &Tensor<T> {
+        &self.value
+    }
+
+    /// The tensor, without a copy.
+    pub fn into_value(self) -> Tensor<T> {
+        self.value
+    }
+
+    /// The tensor's shape.
+    pub fn shape(&self) -> &Shape {
+        self.value.shape()
+    }
+
+    /// Whether a backward pass through this value reaches a parameter.
+    pub fn requires_grad(&self) -> bool {
+        self.node.is_some()
+    }
+
+    /// The same tensor as a constant: gradients end here.
+    pub fn detach(&self) -> Self {
+        Var::constant(self.value.clone())
+    }
+
+    /// Applies an operation, and records it if one of the inputs requires a gradient.
+    pub fn apply<O: Op<T>>(op: O, inputs: &[&Var<T>]) -> Result<Var<T>> {
+        let op = Arc::new(op);
+        let recording = grad_mode::is_recording();
+        let parent = |x: &&Var<T>| x.node.clone().filter(|_| recording);
+        let parents: Vec<_> = inputs.iter().map(parent).collect();
+        let needs: Vec<bool> = parents.iter().map(Option::is_some).collect();
+        let operands: Vec<&Tensor<T>> = inputs.iter().map(|x| &x.value).collect();
+
+        let (value, saved) = op.forward(&operands, &needs)?;
+        let id = next_id();
+        let node = needs.contains(&true).then(|| {
+            let call = Box::new(Saved { op: op.clone(), saved });
+            Node::recorded(id, *value.shape(), Record { parents, call })
+        });
+        Ok(Var::new(id, value, node))
+    }
+
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
+    pub(crate) fn node(&self) -> Option<&Arc<Node<T>>> {
+        self.node.as_ref()
+    }
+}
+
+impl<T: Element> Clone for Var<T> {
+    fn clone(&self) -> Self {
+        Var { id: self.id, value: self.value.clone(), node: self.node.clone() }
+    }
+}
+
+impl<T: Element> From<Tensor<T>> for Var<T> {
+    fn from(value: Tensor<T>) -> Self {
+        Var::constant(value)
+    }
+}
+
+impl<T: Element> fmt::Debug for Var<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let recorded = if self.requires_grad() { ", recorded" } else { "" };
+        write!(f, "Var({:?}{recorded})", self.value)
+    }
+}
