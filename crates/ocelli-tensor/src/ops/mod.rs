@@ -1,7 +1,19 @@
 //! The operations, one file or folder each: its public functions, kernels, naive reference and tests together.
 
 mod activation;
+mod broadcast;
+mod columns;
+mod elementwise;
+mod gemm;
+mod matmul;
+mod pointwise;
+mod reduce;
+#[cfg(test)]
+mod testing;
 mod window;
 
-pub use activation::Activation;
+pub use activation::{Activation, activation, activation_backward};
+pub use elementwise::{add, add_assign, mul, scale};
+pub use matmul::{matmul, matmul_nt, matmul_tn};
+pub use reduce::{mean_all, sum_all, sum_product_to_shape, sum_rows, sum_to_shape};
 pub use window::{Padding, Window};

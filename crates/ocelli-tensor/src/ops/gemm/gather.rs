@@ -1,0 +1,203 @@
+//! The gathered product: the loops around its tile.
+//!
+//! ```text
+//! task:    some rows × some panels           enough of them for every thread, cut by shape alone
+//!   panel:   its columns of C
+//!     block:   some of the depth taps · k      a piece of the panel that stays in the first-level cache
+//!       tile:    a few rows of C in registers    A is read where it lies, through the rows' pointers
+//! ```
+
+use super::tile::{self, Block, Finish, with_tile};
+use super::{Grid, Packed, Shared, grid};
+use crate::simd::{Kernel, Simd};
+use crate::{Element, threads};
+
+/// Rows of a panel that are multiplied at a time: with 16 or 32 columns, 16 or 32 KiB of the first-level cache.
+const DEPTH_BLOCK: usize = 256;
+/// Bytes of A that a task walks again for every panel, meant to stay in the second-level cache.
+const ROWS_BYTES: usize = 256 * 1024;
+/// Tasks that a product is cut into if it is large enough, and the multiply-adds that make a task worth it.
+const TASKS: usize = 32;
+const TASK_MACS: usize = 1 << 19;
+
+/// The left operand: rows of `columns` elements, of which group `g` reads `k` from `g · k` on.
+#[derive(Clone, Copy)]
+pub(crate) struct Rows<'a, T> {
+    pub data: &'a [T],
+    pub columns: usize,
+    pub k: usize,
+}
+
+/// What follows the product, in registers: `clamp(C + bias + residual)`.
+#[derive(Clone, Copy)]
+pub(crate) struct Epilogue<'a, T> {
+    /// One number a column of the output.
+    pub bias: Option<&'a [T]>,
+    /// A tensor of the output's shape.
+    pub residual: Option<&'a [T]>,
+    /// Lowest and highest result.
+    pub clamp: Option<[T; 2]>,
+}
+
+impl<T> Epilogue<'_, T> {
+    /// Nothing.
+    pub const NONE: Self = Epilogue { bias: None, residual: None, clamp: None };
+}
+
+/// Writes the product of gathered rows of `a` with `b` to the grid's targets in `out`, whose rows have `groups ·
+/// b.columns` elements.
+pub(crate) fn gather<T: Element>(grid: &Grid, a: Rows<'_, T>, b: &Packed<T>, out: &mut [T], epilogue: Epilogue<'_, T>) {
+    let rows = grid.len();
+    if rows == 0 || b.columns == 0 {
+        return;
+    }
+    assert!(b.depth > 0, "a product without addends is the caller's to zero");
+    let out_columns = b.groups * b.columns;
+    assert_eq!(b.depth, grid.taps.len() * a.k, "the packed operand has the taps' rows");
+    assert_eq!(out.len(), grid.batch * grid.target[0] * grid.target[1] * out_columns, "the output has the targets");
+    assert!(epilogue.bias.is_none_or(|bias| bias.len() == out_columns));
+    assert!(epilogue.residual.is_none_or(|residual| residual.len() == out.len()));
+
+    let pieces = Pieces::new(rows, a.k, b);
+    let zeros = vec![T::ZERO; a.k];
+    let null = std::ptr::null();
+    let finish = Shared(Finish {
+        bias: epilogue.bias.map_or(null, <[T]>::as_ptr),
+        residual: epilogue.residual.map_or(null, <[T]>::as_ptr),
+        clamp: epilogue.clamp,
+    });
+    let out = Shared(out.as_mut_ptr());
+    threads::for_each(pieces.row_chunks * pieces.panel_groups * b.groups, |task| {
+        let (task, rows_at) = (task / pieces.row_chunks, task % pieces.row_chunks);
+        let (group, panels_at) = (task / pieces.panel_groups, task % pieces.panel_groups);
+        T::dispatch_on(
+            b.isa,
+            Task {
+                grid,
+                a,
+                b,
+                out: out.get(),
+                finish: finish.get(),
+                zeros: &zeros,
+                group,
+                rows: cut(rows, pieces.row_chunks, rows_at),
+                panels: cut(b.panels(), pieces.panel_groups, panels_at),
+            },
+        );
+    });
+}
+
+/// How many pieces the rows and the panels are cut into.
+struct Pieces {
+    row_chunks: usize,
+    panel_groups: usize,
+}
+
+impl Pieces {
+    fn new<T: Element>(rows: usize, k: usize, b: &Packed<T>) -> Self {
+        let a_bytes = rows * k * size_of::<T>();
+        let macs = rows * b.depth * b.columns;
+        let wanted = (macs / TASK_MACS).clamp(1, TASKS).div_ceil(b.groups);
+        let mut row_chunks = a_bytes.div_ceil(ROWS_BYTES).max(1);
+        let mut panel_groups = 1;
+        // Cutting rows makes every task read all of B, cutting panels all of A: cut what is larger.
+        while row_chunks * panel_groups < wanted {
+            let b_bytes = b.depth * b.columns * size_of::<T>() / panel_groups;
+            if a_bytes / row_chunks < b_bytes && panel_groups * 2 <= b.panels() {
+                panel_groups *= 2;
+            } else if row_chunks * 32 <= rows {
+                row_chunks *= 2;
+            } else {
+                break;
+            }
+        }
+        Pieces { row_chunks, panel_groups }
+    }
+}
+
+/// Piece `i` of `0..n` cut into nearly equal `pieces`.
+pub(super) fn cut(n: usize, pieces: usize, i: usize) -> std::ops::Range<usize> {
+    n * i / pieces..n * (i + 1) / pieces
+}
+
+struct Task<'a, T: Element> {
+    grid: &'a Grid,
+    a: Rows<'a, T>,
+    b: &'a Packed<T>,
+    out: *mut T,
+    finish: Finish<T>,
+    zeros: &'a [T],
+    group: usize,
+    rows: std::ops::Range<usize>,
+    panels: std::ops::Range<usize>,
+}
+
+impl<T: Element> Task<'_, T> {
+    /// The rows' pointers into A, tap by tap, and their offsets in the output.
+    fn pointers(&self) -> (Vec<*const T>, Vec<usize>) {
+        let (count, a) = (self.rows.len(), self.a);
+        let mut pixels = Vec::new();
+        self.grid.sources(self.rows.start, count, &mut pixels);
+        let at = |&pixel: &usize| match pixel {
+            grid::OUTSIDE => self.zeros.as_ptr(),
+            pixel => a.data[pixel * a.columns + self.group * a.k..][..a.k].as_ptr(),
+        };
+        let sources = pixels.iter().map(at).collect();
+        self.grid.targets(self.rows.start, count, &mut pixels);
+        let out_columns = self.b.groups * self.b.columns;
+        pixels.iter_mut().for_each(|target| *target *= out_columns);
+        (sources, pixels)
+    }
+}
+
+impl<T: Element> Kernel<T> for Task<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd<T>>(self, simd: S) {
+        let (sources, targets) = self.pointers();
+        let (rows, k, taps) = (self.rows.len(), self.a.k, self.grid.taps.len());
+        let tiles = rows.div_ceil(S::TILE_ROWS);
+        for panel in self.panels.clone() {
+            let first_column = panel * self.b.width;
+            let live = self.b.width.min(self.b.columns - first_column);
+            let b = self.b.panel(self.group, panel);
+            // A block is some whole taps, or a part of one.
+            let (tap_block, k_block) = ((DEPTH_BLOCK / k.max(1)).max(1), k.min(DEPTH_BLOCK));
+            for tap in (0..taps).step_by(tap_block) {
+                for k_start in (0..k).step_by(k_block) {
+                    let (tap_count, k_count) = (tap_block.min(taps - tap), k_block.min(k - k_start));
+                    let ends = tap + tap_count == taps && k_start + k_count == k;
+                    for t in 0..tiles {
+                        let tile = cut(rows, tiles, t);
+                        let block = Block {
+                            sources: sources[tap * rows + tile.start..].as_ptr(),
+                            stride: rows,
+                            taps: tap_count,
+                            k_start,
+                            k_count,
+                            b: b[(tap * k + k_start) * self.b.width..].as_ptr(),
+                            targets: targets[tile.clone()].as_ptr(),
+                            out: self.out,
+                            column: self.group * self.b.columns + first_column,
+                            live,
+                            first: tap == 0 && k_start == 0,
+                            finish: ends.then_some(&self.finish),
+                        };
+                        let vectors = live.div_ceil(S::LANES);
+                        // SAFETY: `pointers` made the tables from slices, so that each row has k elements; tasks have
+                        // disjoint rows or panels, so nobody else accesses these elements of `out`, whose length and
+                        // the epilogue's are checked in `gather`; `vectors` is chosen by `live`.
+                        unsafe {
+                            with_tile!(S, tile.len(), vectors, |R, V| tile::gather::<T, S, R, V>(
+                                simd,
+                                &block,
+                                self.b.width
+                            ));
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! Which pixel reads which: the geometry of a convolution, or of one parity class of its backward pass.
+
+use crate::Shape;
+use crate::ops::Window;
+
+/// A kernel position: its index in the weights and the offset at which it reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Tap {
+    /// The position in `[Kh, Kw]`, row-major.
+    pub index: usize,
+    /// Added to the stepped grid coordinate to give the source's: y, x.
+    pub offset: [isize; 2],
+}
+
+/// A grid of `batch × size` pixels. Grid pixel (y, x) reads source pixel `(y, x) · step + tap.offset` for every tap
+/// (zero where that lies outside) and writes target pixel `(y, x) · target_step + target_offset`.
+#[derive(Debug, Clone)]
+pub(crate) struct Grid {
+    pub batch: usize,
+    pub size: [usize; 2],
+    pub source: [usize; 2],
+    pub step: [usize; 2],
+    pub taps: Vec<Tap>,
+    pub target: [usize; 2],
+    pub target_step: [usize; 2],
+    pub target_offset: [usize; 2],
+}
+
+/// No source: the tap lies in the padding.
+pub(crate) const OUTSIDE: usize = usize::MAX;
+
+impl Grid {
+    /// The plain matrix product of `rows` rows: one tap, every row its own source.
+    pub fn rows(rows: usize) -> Self {
+        Grid {
+            batch: 1,
+            size: [1, rows],
+            source: [1, rows],
+            step: [1, 1],
+            taps: vec![Tap { index: 0, offset: [0, 0] }],
+            target: [1, rows],
+            target_step: [1, 1],
+            target_offset: [0, 0],
+        }
+    }
+
+    /// A convolution's forward pass from `[batch, source, _]` to `[batch, target, _]`.
+    pub fn forward(batch: usize, source: [usize; 2], target: [usize; 2], window: &Window) -> Self {
+        let pad = [window.padding.top, window.padding.left];
+        let [kh, kw] = window.kernel_size;
+        let taps = (0..kh * kw).map(|index| {
+            let at = [index / kw, index % kw];
+            Tap { index, offset: [0, 1].map(|d| (at[d] * window.dilation[d]) as isize - pad[d] as isize) }
+        });
+        Grid {
+            batch,
+            size: target,
+            source,
+            step: window.stride,
+            taps: taps.collect(),
+            target,
+            target_step: [1, 1],
+            target_offset: [0, 0],
+        }
+    }
+
+    /// A convolution's backward pass to its input, which reads the output's gradient `[batch, output, _]` and writes
+    /// `[batch, input, _]`. Input pixels of equal remainder (i + padding) mod stride are reached by the same taps, each
+    /// a fixed number of output pixels away, so every such class is a grid of stride 1. Classes that no tap reaches
+    /// come with no taps.
+    pub fn backward(batch: usize, input: [usize; 2], output: [usize; 2], window: &Window) -> Vec<Self> {
+        let pad = [window.padding.top, window.padding.left];
+        let [sh, sw] = window.stride;
+        let mut classes = Vec::new();
+        for first in (0..sh * sw).map(|c| [c / sw, c % sw]) {
+            let size = [0, 1].map(|d| input[d].saturating_sub(first[d]).div_ceil(window.stride[d]));
+            if size.contains(&0) {
+                continue;
+            }
+            let distance = |d: usize, k: usize| {
+                let apart = (first[d] + pad[d]) as isize - (k * window.dilation[d]) as isize;
+                let stride = window.stride[d] as isize;
+                (apart.rem_euclid(stride) == 0).then(|| apart.div_euclid(stride))
+            };
+            let [kh, kw] = window.kernel_size;
+            let taps = (0..kh * kw).filter_map(|index| {
+                let offset = [distance(0, index / kw)?, distance(1, index % kw)?];
+                Some(Tap { index, offset })
+            });
+            classes.push(Grid {
+                batch,
+                size,
+                source: output,
+                step: [1, 1],
+                taps: taps.collect(),
+                target: input,
+                target_step: window.stride,
+                target_offset: first,
+            });
+        }
+        classes
+    }
+
+    /// The number of grid pixels.
+    pub fn len(&self) -> usize {
+        self.batch * self.size[0] * self.size[1]
+    }
+
+    /// Fills `sources[t * count + i]` with the source pixel of grid pixel `start + i` at tap `t`, or [`OUTSIDE`].
+    pub fn sources(&self, start: usize, count: usize, sources: &mut Vec<usize>) {
+        sources.clear();
+        sources.resize(self.taps.len() * count, OUTSIDE);
+        let [height, width] = self.source;
+        for (tap, sources) in self.taps.iter().zip(sources.chunks_exact_mut(count.max(1))) {
+            self.for_each(start, count, |i, n, [y, x]| {
+                let sy = (y * self.step[0]) as isize + tap.offset[0];
+                let sx = (x * self.step[1]) as isize + tap.offset[1];
+                // A negative coordinate wraps to a huge one, so one comparison checks both ends.
+                if (sy as usize) < height && (sx as usize) < width {
+                    sources[i] = (n * height + sy as usize) * width + sx as usize;
+                }
+            });
+        }
+    }
+
+    /// Fills `targets[i]` with the target pixel of grid pixel `start + i`.
+    pub fn targets(&self, start: usize, count: usize, targets: &mut Vec<usize>) {
+        targets.clear();
+        targets.resize(count, 0);
+        self.for_each(start, count, |i, n, [y, x]| {
+            let [ty, tx] =
+                [y * self.target_step[0] + self.target_offset[0], x * self.target_step[1] + self.target_offset[1]];
+            targets[i] = (n * self.target[0] + ty) * self.target[1] + tx;
+        });
+    }
+
+    #[inline(always)]
+    fn for_each(&self, start: usize, count: usize, mut f: impl FnMut(usize, usize, [usize; 2])) {
+        let [height, width] = self.size;
+        let (mut n, mut y, mut x) =
+            (start / (height * width).max(1), start / width.max(1) % height.max(1), start % width.max(1));
+        for i in 0..count {
+            f(i, n, [y, x]);
+            x += 1;
+            if x == width {
+                x = 0;
+                y += 1;
+                if y == height {
+                    y = 0;
+                    n += 1;
+                }
+            }
+        }
+    }
+
+    /// Whether every grid pixel of every tap has a source and grid pixels are target pixels in order.
+    pub fn writes_all_targets(&self) -> bool {
+        self.target_step == [1, 1] && self.size == self.target
+    }
+}
+
+/// The forward grid of a convolution whose kernel rows are single runs of memory: with few input channels and no
+/// dilation, the pixels under one kernel row, `Kw · C` numbers, are contiguous in an input that has its padding in it.
+/// Returns the padded input's shape and the grid over it, whose taps are kernel rows.
+pub(crate) fn joined(x: &Shape, target: [usize; 2], window: &Window) -> ([usize; 4], Grid) {
+    let [batch, _, _, channels] = [x[0], x[1], x[2], x[3]];
+    let reach = [0, 1].map(|d| (target[d] - 1) * window.stride[d] + window.kernel_size[d]);
+    let padded = [batch, reach[0], reach[1], channels];
+    let grid = Grid {
+        batch,
+        size: target,
+        source: reach,
+        step: window.stride,
+        taps: (0..window.kernel_size[0]).map(|index| Tap { index, offset: [index as isize, 0] }).collect(),
+        target,
+        target_step: [1, 1],
+        target_offset: [0, 0],
+    };
+    (padded, grid)
+}

@@ -1,0 +1,34 @@
+//! The matrix products under every convolution and fully connected layer, in two forms:
+//!
+//! - [`gather`]: `C[target(r), n] = Σₜ Σₖ A[source(r, t) + k] · B[t, k, n]`. Rows of `A` are found through pointers, one
+//!   for every tap, so that a convolution needs no im2col buffer; `B` is packed into panels ([`pack`]).
+//! - [`reduce`]: `C[t, m, n] = Σₚ A[p, m] · B[source(p, t) + n]`, the product over pixels that gives weight gradients.
+//!
+//! [`grid`] says which pixel is whose source, [`tile`] holds the register tiles, and the loops around them stand in
+//! `gather` and `reduce`. Each C element is summed by one task in one order, whatever the number of threads.
+
+pub(crate) mod gather;
+pub(crate) mod grid;
+pub(crate) mod pack;
+pub(crate) mod reduce;
+mod tile;
+
+pub(crate) use grid::Grid;
+pub(crate) use pack::{Matrix, Packed};
+
+/// A pointer that tasks share; each task reads or writes a part of its own.
+#[derive(Clone, Copy)]
+struct Shared<P>(P);
+
+// SAFETY: a `Shared` is made only in `gather` and `reduce`, whose tasks write disjoint elements and read only operands
+// that nobody writes meanwhile (they are borrowed for the whole call).
+unsafe impl<P> Send for Shared<P> {}
+// SAFETY: as above.
+unsafe impl<P> Sync for Shared<P> {}
+
+impl<P: Copy> Shared<P> {
+    /// The pointer. A method, so that closures capture the wrapper.
+    fn get(&self) -> P {
+        self.0
+    }
+}

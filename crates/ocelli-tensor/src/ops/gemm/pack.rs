@@ -1,0 +1,97 @@
+//! The packed operand `B`: panels of as many columns as a register tile has, each a contiguous `[taps · k, width]`.
+//!
+//! ```text
+//!   B[t, k, n]          panel 0            panel 1
+//!   ┌──────────┐        ┌──────┐           ┌──────┐
+//!   │ t=0      │ taps·k │ 0..w │  then     │ w..2w│   zeros beyond the last column
+//!   │ t=1 …    │        └──────┘           └──────┘
+//!   └──────────┘
+//! ```
+
+use crate::simd::{self, Isa, Kernel, Simd};
+use crate::{Element, Tensor, threads};
+
+/// Where `B[g, t, k, n]` lies in a tensor: `g · group + t · tap + k · row + n · column`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Matrix {
+    pub group: usize,
+    pub tap: usize,
+    pub row: usize,
+    pub column: usize,
+}
+
+/// A packed operand of `groups` matrices, and the instruction set whose tiles it is cut for.
+#[derive(Clone)]
+pub(crate) struct Packed<T: Element> {
+    pub isa: Isa,
+    pub groups: usize,
+    /// taps · k
+    pub depth: usize,
+    /// Columns of each group's matrix.
+    pub columns: usize,
+    /// Columns of a panel.
+    pub width: usize,
+    panels: Tensor<T>,
+}
+
+impl<T: Element> Packed<T> {
+    /// Packs `groups` matrices of the given taps (indices into the source), `k` rows a tap and `columns` columns.
+    pub fn new(source: &[T], at: Matrix, groups: usize, taps: &[usize], k: usize, columns: usize) -> Self {
+        struct Width;
+        impl<T: Element> Kernel<T> for Width {
+            type Output = usize;
+            #[inline(always)]
+            fn run<S: Simd<T>>(self, _: S) -> usize {
+                S::LANES * S::TILE_VECTORS
+            }
+        }
+        let isa = simd::current();
+        let width = T::dispatch_on(isa, Width);
+        let depth = taps.len() * k;
+        let per_group = columns.div_ceil(width);
+        let mut panels = Tensor::scratch([groups * per_group, depth, width]);
+        threads::for_each_chunk(panels.data_mut(), depth * width, |i, panel| {
+            let (group, first) = (i / per_group, i % per_group * width);
+            let live = width.min(columns - first);
+            if live < width {
+                panel.fill(T::ZERO);
+            }
+            for (&tap, rows) in taps.iter().zip(panel.chunks_exact_mut((k * width).max(1))) {
+                let source = &source[group * at.group + tap * at.tap + first * at.column..];
+                copy(source, at, rows, width, live);
+            }
+        });
+        Packed { isa, groups, depth, columns, width, panels }
+    }
+
+    /// The panels of a group.
+    pub fn panels(&self) -> usize {
+        self.columns.div_ceil(self.width)
+    }
+
+    /// Panel `panel` of group `group`.
+    pub fn panel(&self, group: usize, panel: usize) -> &[T] {
+        let size = self.depth * self.width;
+        &self.panels.data()[(group * self.panels() + panel) * size..][..size]
+    }
+}
+
+/// Copies one tap's rows of a panel, `live` columns each.
+fn copy<T: Element>(source: &[T], at: Matrix, rows: &mut [T], width: usize, live: usize) {
+    if at.column == 1 {
+        for (k, row) in rows.chunks_exact_mut(width).enumerate() {
+            row[..live].copy_from_slice(&source[k * at.row..][..live]);
+        }
+        return;
+    }
+    // A transposed source: a block of rows at a time, so that the lines written stay in the first-level cache.
+    const BLOCK: usize = 32;
+    for (b, block) in rows.chunks_mut(BLOCK * width).enumerate() {
+        for n in 0..live {
+            let column = &source[n * at.column + b * BLOCK * at.row..];
+            for (k, row) in block.chunks_exact_mut(width).enumerate() {
+                row[n] = column[k * at.row];
+            }
+        }
+    }
+}

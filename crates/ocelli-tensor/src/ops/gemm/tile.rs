@@ -1,0 +1,242 @@
+//! The register tiles: the innermost loops of [`gather`](super::gather) and [`reduce`](super::reduce).
+//!
+//! A tile keeps `ROWS × VECTORS` registers of C while it walks the common dimension: a step loads one row of `B`
+//! (`VECTORS` registers), broadcasts one element of `A` for each of `ROWS` rows, and does `ROWS · VECTORS` fused
+//! multiply-adds.
+
+use crate::Element;
+use crate::simd::Simd;
+
+/// What is done to C when its last addend is in.
+#[derive(Clone, Copy)]
+pub(super) struct Finish<T> {
+    /// One number a column, or null.
+    pub bias: *const T,
+    /// A tensor laid out as the output that is added to it, or null.
+    pub residual: *const T,
+    /// Results are clamped from below and above; NaN passes.
+    pub clamp: Option<[T; 2]>,
+}
+
+/// A block of a gathered product: `ROWS` rows, one panel, some taps, some of each tap's `k`.
+pub(super) struct Block<'a, T> {
+    /// `taps` groups, `stride` apart, of the rows' pointers into A, each valid for `k_start + k_count` elements.
+    pub sources: *const *const T,
+    pub stride: usize,
+    pub taps: usize,
+    pub k_start: usize,
+    pub k_count: usize,
+    /// `taps · k_count` rows of a panel.
+    pub b: *const T,
+    /// The rows' offsets into `out`; the tile writes `live` columns from `column` on.
+    pub targets: *const usize,
+    pub out: *mut T,
+    pub column: usize,
+    pub live: usize,
+    /// Whether C starts at zero rather than at what `out` holds.
+    pub first: bool,
+    pub finish: Option<&'a Finish<T>>,
+}
+
+/// Computes a block with a tile of `ROWS` rows and `VECTORS` registers, in panels of `width` columns.
+///
+/// # Safety
+/// All pointers of `block` must be valid as described there, for `ROWS` rows; nobody else may access the elements of
+/// `out` that it writes; and `(VECTORS − 1) · LANES < live ≤ VECTORS · LANES`.
+#[inline(always)]
+pub(super) unsafe fn gather<T: Element, S: Simd<T>, const ROWS: usize, const VECTORS: usize>(
+    simd: S,
+    block: &Block<'_, T>,
+    width: usize,
+) {
+    // The live columns of the last register.
+    let last = block.live - (VECTORS - 1) * S::LANES;
+    let lanes = |v: usize| if v + 1 == VECTORS { last } else { S::LANES };
+    let mut acc = [[simd.splat(T::ZERO); VECTORS]; ROWS];
+    // SAFETY: the pointers are valid as the caller vouches; `targets`, `out`, `bias` and `residual` are accessed at
+    // `live` columns only, and panels are `width ≥ VECTORS · LANES` wide.
+    unsafe {
+        let mut out = [block.out; ROWS];
+        for (i, out) in out.iter_mut().enumerate() {
+            *out = block.out.add(*block.targets.add(i) + block.column);
+        }
+        if !block.first {
+            for i in 0..ROWS {
+                for v in 0..VECTORS {
+                    acc[i][v] = load(simd, out[i].add(v * S::LANES), lanes(v));
+                }
+            }
+        }
+        let mut b = block.b;
+        for tap in 0..block.taps {
+            let mut a = [std::ptr::null(); ROWS];
+            for (i, a) in a.iter_mut().enumerate() {
+                *a = (*block.sources.add(tap * block.stride + i)).add(block.k_start);
+            }
+            for k in 0..block.k_count {
+                let mut row = [simd.splat(T::ZERO); VECTORS];
+                for (v, row) in row.iter_mut().enumerate() {
+                    *row = simd.load_ptr(b.add(v * S::LANES));
+                }
+                for i in 0..ROWS {
+                    let x = simd.splat(*a[i].add(k));
+                    for v in 0..VECTORS {
+                        acc[i][v] = simd.mul_add(x, row[v], acc[i][v]);
+                    }
+                }
+                b = b.add(width);
+            }
+        }
+        if let Some(finish) = block.finish {
+            self::finish(simd, finish, block, &mut acc, last);
+        }
+        for i in 0..ROWS {
+            for v in 0..VECTORS {
+                store(simd, acc[i][v], out[i].add(v * S::LANES), lanes(v));
+            }
+        }
+    }
+}
+
+/// # Safety
+/// As for [`gather`].
+#[inline(always)]
+unsafe fn finish<T: Element, S: Simd<T>, const ROWS: usize, const VECTORS: usize>(
+    simd: S,
+    finish: &Finish<T>,
+    block: &Block<'_, T>,
+    acc: &mut [[S::V; VECTORS]; ROWS],
+    last: usize,
+) {
+    let lanes = |v: usize| if v + 1 == VECTORS { last } else { S::LANES };
+    // SAFETY: a bias has all columns, a residual all elements of the output; only live ones are read.
+    unsafe {
+        if !finish.bias.is_null() {
+            for v in 0..VECTORS {
+                let bias = load(simd, finish.bias.add(block.column + v * S::LANES), lanes(v));
+                for row in acc.iter_mut() {
+                    row[v] = simd.add(row[v], bias);
+                }
+            }
+        }
+        if !finish.residual.is_null() {
+            for (i, row) in acc.iter_mut().enumerate() {
+                let residual = finish.residual.add(*block.targets.add(i) + block.column);
+                for (v, c) in row.iter_mut().enumerate() {
+                    *c = simd.add(*c, load(simd, residual.add(v * S::LANES), lanes(v)));
+                }
+            }
+        }
+    }
+    if let Some([low, high]) = finish.clamp {
+        let (low, high) = (simd.splat(low), simd.splat(high));
+        for row in acc.iter_mut() {
+            for c in row.iter_mut() {
+                *c = simd.min(high, simd.max(low, *c));
+            }
+        }
+    }
+}
+
+/// A block of a product over pixels: `ROWS` columns of A against one run of B's columns.
+pub(super) struct Strip<T> {
+    /// The first of `count` rows of A, `a_stride` apart.
+    pub a: *const T,
+    pub a_stride: usize,
+    /// The rows of B that belong to them.
+    pub b: *const *const T,
+    pub count: usize,
+    /// Added to each row of B.
+    pub column: usize,
+    pub live: usize,
+    /// `ROWS` rows of C, `c_stride` apart.
+    pub c: *mut T,
+    pub c_stride: usize,
+    /// Whether C starts at zero rather than at what it holds.
+    pub first: bool,
+}
+
+/// C[i, n] += Σₚ A[p, i] · B[p, n] over a strip.
+///
+/// # Safety
+/// All pointers of `strip` must be valid as described there; nobody else may access the `ROWS × live` elements of C;
+/// and `(VECTORS − 1) · LANES < live ≤ VECTORS · LANES`. With `PARTIAL` unset, `live` must be `VECTORS · LANES`.
+#[inline(always)]
+pub(super) unsafe fn reduce<T: Element, S: Simd<T>, const ROWS: usize, const VECTORS: usize, const PARTIAL: bool>(
+    simd: S,
+    strip: &Strip<T>,
+) {
+    let last = if PARTIAL { strip.live - (VECTORS - 1) * S::LANES } else { S::LANES };
+    let lanes = |v: usize| if v + 1 == VECTORS { last } else { S::LANES };
+    let mut acc = [[simd.splat(T::ZERO); VECTORS]; ROWS];
+    // SAFETY: the pointers are valid as the caller vouches, and only live columns are accessed.
+    unsafe {
+        if !strip.first {
+            for i in 0..ROWS {
+                for v in 0..VECTORS {
+                    acc[i][v] = load(simd, strip.c.add(i * strip.c_stride + v * S::LANES), lanes(v));
+                }
+            }
+        }
+        let mut a = strip.a;
+        for p in 0..strip.count {
+            let b = (*strip.b.add(p)).add(strip.column);
+            let mut row = [simd.splat(T::ZERO); VECTORS];
+            for (v, row) in row.iter_mut().enumerate() {
+                *row = load(simd, b.add(v * S::LANES), lanes(v));
+            }
+            for i in 0..ROWS {
+                let x = simd.splat(*a.add(i));
+                for v in 0..VECTORS {
+                    acc[i][v] = simd.mul_add(x, row[v], acc[i][v]);
+                }
+            }
+            a = a.add(strip.a_stride);
+        }
+        for i in 0..ROWS {
+            for v in 0..VECTORS {
+                store(simd, acc[i][v], strip.c.add(i * strip.c_stride + v * S::LANES), lanes(v));
+            }
+        }
+    }
+}
+
+/// # Safety
+/// `lanes` elements must be readable at `src`.
+#[inline(always)]
+unsafe fn load<T: Element, S: Simd<T>>(simd: S, src: *const T, lanes: usize) -> S::V {
+    // SAFETY: the caller's promise.
+    unsafe { if lanes == S::LANES { simd.load_ptr(src) } else { simd.load_partial_ptr(src, lanes) } }
+}
+
+/// # Safety
+/// `lanes` elements must be writable at `dst`.
+#[inline(always)]
+unsafe fn store<T: Element, S: Simd<T>>(simd: S, v: S::V, dst: *mut T, lanes: usize) {
+    // SAFETY: the caller's promise.
+    unsafe { if lanes == S::LANES { simd.store_ptr(v, dst) } else { simd.store_partial_ptr(v, dst, lanes) } }
+}
+
+/// Calls `$f::<T, S, ROWS, VECTORS …>` for run-time numbers of rows and registers, of which a token has at most
+/// `TILE_ROWS` and `TILE_VECTORS`; larger variants vanish at compile time.
+macro_rules! with_tile {
+    ($s:ident, $rows:expr, $vectors:expr, |$r:ident, $v:ident| $call:expr) => {
+        with_tile!(@rows $s, $rows, $vectors, |$r, $v| $call, 1 2 3 4 5 6 7 8 9 10 11 12 13 14)
+    };
+    (@rows $s:ident, $rows:expr, $vectors:expr, |$r:ident, $v:ident| $call:expr, $($n:literal)*) => {
+        match $rows {
+            $($n if $n <= $s::TILE_ROWS => {
+                const $r: usize = $n;
+                if $vectors == 1 {
+                    const $v: usize = 1;
+                    $call
+                } else if $s::TILE_VECTORS >= 2 {
+                    const $v: usize = 2;
+                    $call
+                }
+            })*
+            rows => unreachable!("a tile of {rows} rows"),
+        }
+    };
+}
+pub(super) use with_tile;
