@@ -9,8 +9,9 @@
 //!
 //! ReLU6: Krizhevsky 2010; SiLU (Swish): Elfwing et al. 2017, <https://arxiv.org/abs/1702.03118>.
 
-use crate::simd::{self, Kernel, Simd, math};
-use crate::{Element, Error, Result, Tensor, threads};
+use super::pointwise::{self, Binary, Unary};
+use crate::simd::{Simd, math};
+use crate::{Element, Error, Result, Tensor};
 
 /// A pointwise nonlinearity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -37,7 +38,7 @@ impl Activation {
 
     /// One register of y from one of x. Rectifiers keep NaN.
     #[inline(always)]
-    pub(crate) fn apply<T: Element, S: Simd<T>>(self, simd: S, x: S::V) -> S::V {
+    pub(crate) fn activate<T: Element, S: Simd<T>>(self, simd: S, x: S::V) -> S::V {
         let zero = simd.splat(T::ZERO);
         match self {
             // `max` and `min` return their second operand where either is NaN.
@@ -64,5 +65,107 @@ impl Activation {
                 simd.mul(dy, simd.mul(s, simd.mul_add(saved, simd.sub(one, s), one)))
             }
         }
+    }
+}
+
+/// The activation of every element, in a tensor of the same shape.
+pub fn activation<T: Element>(x: &Tensor<T>, activation: Activation) -> Tensor<T> {
+    pointwise::map(x, activation)
+}
+
+/// The gradient dx of [`activation`], from dy and from the output y or the input x, whichever
+/// [`Activation::saves_output`] says.
+///
+/// Errors if the shapes differ.
+pub fn activation_backward<T: Element>(saved: &Tensor<T>, dy: &Tensor<T>, activation: Activation) -> Result<Tensor<T>> {
+    if saved.shape() != dy.shape() {
+        return Err(Error::shape("activation_backward", "dy", saved.shape(), dy.shape()));
+    }
+    Ok(pointwise::zip(saved, dy, activation))
+}
+
+impl<T: Element> Unary<T> for Activation {
+    #[inline(always)]
+    fn apply<S: Simd<T>>(self, simd: S, x: S::V) -> S::V {
+        self.activate(simd, x)
+    }
+}
+
+impl<T: Element> Binary<T> for Activation {
+    #[inline(always)]
+    fn apply<S: Simd<T>>(self, simd: S, saved: S::V, dy: S::V) -> S::V {
+        self.differentiate(simd, saved, dy)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Rng, central_difference, on_every_isa, same_bits};
+    use super::*;
+
+    const ALL: [Activation; 4] = [Activation::Relu, Activation::Relu6, Activation::Sigmoid, Activation::Silu];
+
+    fn reference(x: f64, activation: Activation) -> f64 {
+        let sigmoid = 1.0 / (1.0 + (-x).exp());
+        match activation {
+            Activation::Relu => x.max(0.0),
+            Activation::Relu6 => x.clamp(0.0, 6.0),
+            Activation::Sigmoid => sigmoid,
+            Activation::Silu => x * sigmoid,
+        }
+    }
+
+    #[test]
+    fn forward_matches_reference() {
+        for n in [0, 1, 3, 17, 40_000] {
+            let x = Rng::new(n as u64).tensor::<f64>([n]).map(|x| 12.0 * x);
+            for kind in ALL {
+                let expected = x.map(|x| reference(x, kind));
+                on_every_isa(|| {
+                    assert!(activation(&x, kind).relative_error(&expected) < 1e-14, "{kind:?} f64");
+                    assert!(activation(&x.cast::<f32>(), kind).relative_error(&expected.cast()) < 1e-6, "{kind:?} f32");
+                });
+            }
+        }
+    }
+
+    #[test]
+    fn backward_matches_central_differences() {
+        let x = Rng::new(5).tensor::<f64>([3, 17]).map(|x| 9.0 * x);
+        let dy = Rng::new(6).tensor::<f64>([3, 17]);
+        for kind in ALL {
+            let saved = if kind.saves_output() { activation(&x, kind) } else { x.clone() };
+            let expected = central_difference(&x, &dy, |x| activation(x, kind));
+            on_every_isa(|| {
+                let dx = activation_backward(&saved, &dy, kind).unwrap();
+                assert!(dx.relative_error(&expected) < 1e-8, "{kind:?} f64");
+                let dx = activation_backward(&saved.cast::<f32>(), &dy.cast(), kind).unwrap();
+                assert!(dx.relative_error(&expected.cast()) < 2e-6, "{kind:?} f32");
+            });
+        }
+    }
+
+    #[test]
+    fn rectifiers_keep_nan() {
+        let x = Tensor::from_slice([2], &[f32::NAN, -1.0]).unwrap();
+        for kind in [Activation::Relu, Activation::Relu6] {
+            on_every_isa(|| {
+                let y = activation(&x, kind);
+                assert!(y.data()[0].is_nan() && y.data()[1] == 0.0);
+            });
+        }
+    }
+
+    #[test]
+    fn any_number_of_threads_gives_the_same_bits() {
+        let x = Rng::new(7).tensor::<f32>([50_001]);
+        same_bits(|| vec![activation(&x, Activation::Silu)]);
+    }
+
+    #[test]
+    fn wrong_shapes_are_errors() {
+        let (x, dy) = (Tensor::<f32>::zeros([2, 3]), Tensor::zeros([3, 2]));
+        let error = activation_backward(&x, &dy, Activation::Relu).unwrap_err();
+        assert_eq!(error.to_string(), "activation_backward: expected dy of shape [2, 3], got [3, 2]");
     }
 }

@@ -1,0 +1,206 @@
+//! Sums over rows, column by column: what reductions, batch normalisation, pooling and the gradients of broadcasts
+//! have in common.
+//!
+//! Rows are cut into chunks by shape alone. Within a chunk, blocks of at most [`BLOCK`] rows are summed in the element
+//! type, and blocks are added up in `f64`, so the rounding error does not grow with the number of rows. Chunks are
+//! combined in order.
+
+use super::pointwise::load;
+use crate::simd::{self, Kernel, Simd};
+use crate::{Element, Shape, Tensor, threads};
+
+/// Rows that are summed in the element type.
+const BLOCK: usize = 64;
+
+/// `K` quantities of every element of a matrix, to be summed over rows.
+pub(crate) trait Terms<T: Element, const K: usize>: Copy + Send + Sync {
+    /// The quantities of `n <= LANES` elements from element `at` on, which lie in column `column` and the following;
+    /// 0 in the other lanes. Implementations are `#[inline(always)]`.
+    fn terms<S: Simd<T>>(self, simd: S, at: usize, column: usize, n: usize) -> [S::V; K];
+}
+
+/// A matrix's elements.
+#[derive(Clone, Copy)]
+pub(crate) struct Values<'a, T>(pub &'a [T]);
+
+impl<T: Element> Terms<T, 1> for Values<'_, T> {
+    #[inline(always)]
+    fn terms<S: Simd<T>>(self, simd: S, at: usize, _: usize, n: usize) -> [S::V; 1] {
+        [load(simd, self.0, at, n)]
+    }
+}
+
+/// The products of two matrices' elements.
+#[derive(Clone, Copy)]
+pub(crate) struct Products<'a, T>(pub &'a [T], pub &'a [T]);
+
+impl<T: Element> Terms<T, 1> for Products<'_, T> {
+    #[inline(always)]
+    fn terms<S: Simd<T>>(self, simd: S, at: usize, _: usize, n: usize) -> [S::V; 1] {
+        [simd.mul(load(simd, self.0, at, n), load(simd, self.1, at, n))]
+    }
+}
+
+/// The sums over the rows of each of `groups` consecutive matrices `[rows, columns]`. A group's result is the
+/// `columns` sums of the first quantity, then those of the second, and so on.
+pub(crate) fn grouped_sums<T: Element, const K: usize>(
+    f: impl Terms<T, K>,
+    groups: usize,
+    rows: usize,
+    columns: usize,
+) -> Vec<f64> {
+    let len = K * columns;
+    let mut sums = vec![0.0; groups * len];
+    if sums.is_empty() {
+        return sums;
+    }
+    let chunk = rows_per_chunk(columns);
+    if rows <= chunk {
+        let together = (chunk / rows.max(1)).max(1);
+        threads::for_each_chunk(&mut sums, together * len, |i, sums| {
+            for (g, sums) in sums.chunks_exact_mut(len).enumerate() {
+                sums.copy_from_slice(&chunk_sums(f, (i * together + g) * rows * columns, rows, columns));
+            }
+        });
+        return sums;
+    }
+    let chunks = rows.div_ceil(chunk);
+    let partial = threads::map(groups * chunks, |i| {
+        let (group, first) = (i / chunks, i % chunks * chunk);
+        chunk_sums(f, (group * rows + first) * columns, chunk.min(rows - first), columns)
+    });
+    for (sums, partial) in sums.chunks_exact_mut(len).zip(partial.chunks_exact(chunks)) {
+        for part in partial {
+            sums.iter_mut().zip(part).for_each(|(sum, x)| *sum += x);
+        }
+    }
+    sums
+}
+
+/// The sums over all rows of a matrix; laid out as in [`grouped_sums`].
+pub(crate) fn column_sums<T: Element, const K: usize>(f: impl Terms<T, K>, rows: usize, columns: usize) -> Vec<f64> {
+    grouped_sums(f, 1, rows, columns)
+}
+
+/// The sum of each row of a matrix.
+pub(crate) fn row_sums<T: Element>(f: impl Terms<T, 1>, rows: usize, columns: usize) -> Vec<f64> {
+    let mut sums = vec![0.0; rows];
+    let chunk = threads::rows_per_chunk(columns);
+    threads::for_each_chunk(&mut sums, chunk, |i, sums| {
+        simd::dispatch(Rows { f, start: i * chunk * columns, columns, sums });
+    });
+    sums
+}
+
+/// The sum of all elements of a slice of length `len`.
+pub(crate) fn total<T: Element>(f: impl Terms<T, 1>, len: usize) -> f64 {
+    // As a matrix of a few registers' columns, and a rest.
+    const COLUMNS: usize = 64;
+    let rows = len / COLUMNS;
+    let mut rest = [0.0];
+    simd::dispatch(Rows { f, start: rows * COLUMNS, columns: len % COLUMNS, sums: &mut rest });
+    column_sums(f, rows, COLUMNS).iter().sum::<f64>() + rest[0]
+}
+
+/// A tensor of sums, each times `scale`, rounded.
+pub(crate) fn rounded<T: Element>(shape: impl Into<Shape>, sums: &[f64], scale: f64) -> Tensor<T> {
+    Tensor::from_fn(shape, |i| T::from_f64(sums[i] * scale))
+}
+
+/// Rows of a chunk: at least a block, so that wide matrices do not drown in partial sums.
+pub(crate) fn rows_per_chunk(columns: usize) -> usize {
+    threads::rows_per_chunk(columns).max(BLOCK)
+}
+
+/// The sums over `rows` rows from element `start` on.
+fn chunk_sums<T: Element, const K: usize>(f: impl Terms<T, K>, start: usize, rows: usize, columns: usize) -> Vec<f64> {
+    let mut sums = vec![0.0; K * columns];
+    let mut block = vec![T::ZERO; K * padded(columns)];
+    for first in (0..rows).step_by(BLOCK) {
+        let rows = BLOCK.min(rows - first);
+        block.fill(T::ZERO);
+        simd::dispatch(Block { f, start: start + first * columns, rows, columns, sums: &mut block });
+        for (sums, block) in sums.chunks_exact_mut(columns).zip(block.chunks_exact(padded(columns))) {
+            sums.iter_mut().zip(block).for_each(|(sum, x)| *sum += x.to_f64());
+        }
+    }
+    sums
+}
+
+/// Room for whole registers, the widest of which is 16 lanes.
+fn padded(columns: usize) -> usize {
+    columns.next_multiple_of(16)
+}
+
+/// Adds a block of rows to `sums`, which holds [`padded`] columns for each quantity.
+struct Block<'a, T, F, const K: usize> {
+    f: F,
+    start: usize,
+    rows: usize,
+    columns: usize,
+    sums: &'a mut [T],
+}
+
+impl<T: Element, F: Terms<T, K>, const K: usize> Kernel<T> for Block<'_, T, F, K> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd<T>>(self, simd: S) {
+        let Block { f, start, rows, columns, sums } = self;
+        let stride = padded(columns);
+        let quads = rows / 4 * 4;
+        // Rows are read as they lie in memory, four at once, so that sums are loaded and stored a fourth as often.
+        for row in (0..quads).step_by(4) {
+            for c in (0..columns).step_by(S::LANES) {
+                let n = S::LANES.min(columns - c);
+                let at = start + row * columns + c;
+                let t0 = f.terms(simd, at, c, n);
+                let t1 = f.terms(simd, at + columns, c, n);
+                let t2 = f.terms(simd, at + 2 * columns, c, n);
+                let t3 = f.terms(simd, at + 3 * columns, c, n);
+                for k in 0..K {
+                    let sum = &mut sums[k * stride + c..];
+                    let four = simd.add(simd.add(t0[k], t1[k]), simd.add(t2[k], t3[k]));
+                    simd.store(simd.add(simd.load(sum), four), sum);
+                }
+            }
+        }
+        for row in quads..rows {
+            for c in (0..columns).step_by(S::LANES) {
+                let t = f.terms(simd, start + row * columns + c, c, S::LANES.min(columns - c));
+                for k in 0..K {
+                    let sum = &mut sums[k * stride + c..];
+                    simd.store(simd.add(simd.load(sum), t[k]), sum);
+                }
+            }
+        }
+    }
+}
+
+/// The sums of consecutive rows.
+struct Rows<'a, F> {
+    f: F,
+    start: usize,
+    columns: usize,
+    sums: &'a mut [f64],
+}
+
+impl<T: Element, F: Terms<T, 1>> Kernel<T> for Rows<'_, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd<T>>(self, simd: S) {
+        let Rows { f, start, columns, sums } = self;
+        for (row, sum) in sums.iter_mut().enumerate() {
+            for first in (0..columns).step_by(BLOCK * S::LANES) {
+                let end = columns.min(first + BLOCK * S::LANES);
+                let mut total = simd.splat(T::ZERO);
+                for c in (first..end).step_by(S::LANES) {
+                    let [x] = f.terms(simd, start + row * columns + c, c, S::LANES.min(end - c));
+                    total = simd.add(total, x);
+                }
+                *sum += simd.reduce_add(total).to_f64();
+            }
+        }
+    }
+}
