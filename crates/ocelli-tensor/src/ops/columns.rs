@@ -113,8 +113,16 @@ pub(crate) fn rows_per_chunk(columns: usize) -> usize {
 }
 
 /// The sums over `rows` rows from element `start` on.
-fn chunk_sums<T: Element, const K: usize>(f: impl Terms<T, K>, start: usize, rows: usize, columns: usize) -> Vec<f64> {
+pub(crate) fn chunk_sums<T: Element, const K: usize>(
+    f: impl Terms<T, K>,
+    start: usize,
+    rows: usize,
+    columns: usize,
+) -> Vec<f64> {
     let mut sums = vec![0.0; K * columns];
+    if columns == 0 {
+        return sums;
+    }
     let mut block = vec![T::ZERO; K * padded(columns)];
     for first in (0..rows).step_by(BLOCK) {
         let rows = BLOCK.min(rows - first);

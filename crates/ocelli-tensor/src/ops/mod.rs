@@ -1,9 +1,11 @@
 //! The operations, one file or folder each: its public functions, kernels, naive reference and tests together.
 
 mod activation;
+mod batch_norm;
 mod broadcast;
 mod columns;
 mod elementwise;
+pub mod conv;
 mod gemm;
 mod matmul;
 mod pointwise;
@@ -13,7 +15,9 @@ mod testing;
 mod window;
 
 pub use activation::{Activation, activation, activation_backward};
+pub use batch_norm::{batch_norm, batch_norm_backward, batch_norm_backward_frozen, batch_norm_stats};
 pub use elementwise::{add, add_assign, mul, scale};
+pub use conv::{PackedConv, conv2d, conv2d_backward_input, conv2d_backward_weight};
 pub use matmul::{matmul, matmul_nt, matmul_tn};
 pub use reduce::{mean_all, sum_all, sum_product_to_shape, sum_rows, sum_to_shape};
 pub use window::{Padding, Window};
