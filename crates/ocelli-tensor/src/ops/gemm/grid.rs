@@ -153,10 +153,6 @@ impl Grid {
         }
     }
 
-    /// Whether every grid pixel of every tap has a source and grid pixels are target pixels in order.
-    pub fn writes_all_targets(&self) -> bool {
-        self.target_step == [1, 1] && self.size == self.target
-    }
 }
 
 /// The forward grid of a convolution whose kernel rows are single runs of memory: with few input channels and no

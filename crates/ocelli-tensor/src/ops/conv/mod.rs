@@ -1,0 +1,193 @@
+//! 2-D convolution, its gradients, and convolutions packed for inference.
+//!
+//! `y[n, oy, ox, co] = Σ_{ky, kx, ci} x[n, oy·s + ky·d − p, ox·s + kx·d − p, ci] · w[ky, kx, ci, co]`
+//!
+//! for `x` `[N, H, W, Cin]` and `w` `[Kh, Kw, Cin / groups, Cout]`; group `g` of `groups` maps its share of the input
+//! channels to its share of the output channels. A 1×1 convolution is the matrix product of pixels and weights, and
+//! any other is a gathered one ([`gemm`](super::gemm)), so there is no im2col buffer; [`im2col`] keeps that
+//! textbook form as the baseline of tests and benchmarks. A depthwise convolution (one channel a group) has too little
+//! arithmetic for a matrix product and has loops of its own.
+
+mod depthwise;
+pub mod im2col;
+mod packed;
+mod pad;
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Cow;
+
+pub use packed::PackedConv;
+
+use super::Window;
+use super::gemm::gather::{Epilogue, Rows, gather};
+use super::gemm::reduce::reduce;
+use super::gemm::{Grid, Matrix, Packed, grid};
+use crate::{Element, Error, Result, Shape, Tensor};
+
+/// The sizes of a convolution, checked against each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Geometry {
+    batch: usize,
+    /// Input height and width.
+    input: [usize; 2],
+    /// Output height and width.
+    output: [usize; 2],
+    in_channels: usize,
+    out_channels: usize,
+    groups: usize,
+    window: Window,
+}
+
+impl Geometry {
+    /// Checks an input's and a weight's shape; `op` names the operation in errors.
+    fn new(op: &'static str, x: &Shape, w: &Shape, window: &Window, groups: usize) -> Result<Self> {
+        let [batch, height, width, in_channels] = x.nhwc(op, "input")?;
+        let [kh, kw] = window.kernel_size;
+        if groups == 0 || !in_channels.is_multiple_of(groups) {
+            let expected = format!("that divide the {in_channels} input channels");
+            return Err(Error::argument(op, "groups", expected, groups));
+        }
+        let expected = || format!("[{kh}, {kw}, {}, Cout]", in_channels / groups);
+        let fits = |w: [usize; 4]| w[..3] == [kh, kw, in_channels / groups] && w[3].is_multiple_of(groups);
+        let Some(w) = <[usize; 4]>::try_from(&**w).ok().filter(|&w| fits(w)) else {
+            let expected = if groups == 1 { expected() } else { format!("{} with Cout divisible by {groups}", expected()) };
+            return Err(Error::shape(op, "weight", expected, w));
+        };
+        let input = [height, width];
+        let output = window.output_size(op, input)?;
+        Ok(Geometry { batch, input, output, in_channels, out_channels: w[3], groups, window: *window })
+    }
+
+    fn x_shape(&self) -> [usize; 4] {
+        [self.batch, self.input[0], self.input[1], self.in_channels]
+    }
+
+    fn y_shape(&self) -> [usize; 4] {
+        [self.batch, self.output[0], self.output[1], self.out_channels]
+    }
+
+    /// Channels of a group, in and out.
+    fn group(&self) -> [usize; 2] {
+        [self.in_channels / self.groups, self.out_channels / self.groups]
+    }
+
+    fn is_depthwise(&self) -> bool {
+        self.groups > 1 && self.group() == [1, 1]
+    }
+
+    fn forward_grid(&self) -> Grid {
+        Grid::forward(self.batch, self.input, self.output, &self.window)
+    }
+
+    /// Where a weight lies as the forward product's `B[g, tap, ci, co]`.
+    fn weight(&self) -> Matrix {
+        let [cin, cout] = self.group();
+        Matrix { group: cout, tap: cin * self.out_channels, row: self.out_channels, column: 1 }
+    }
+
+    fn check_dy<T: Element>(&self, op: &'static str, dy: &Tensor<T>) -> Result<()> {
+        let expected = Shape::new(&self.y_shape())?;
+        if *dy.shape() == expected { Ok(()) } else { Err(Error::shape(op, "gradient", expected, dy.shape())) }
+    }
+}
+
+/// The convolution of `x` `[N, H, W, Cin]` with `w` `[Kh, Kw, Cin / groups, Cout]`: `[N, Ho, Wo, Cout]`, the output
+/// size being [`Window::output_size`].
+///
+/// ```
+/// use ocelli_tensor::{Tensor, ops::{Window, conv2d}};
+///
+/// let x = Tensor::full([1, 3, 3, 1], 1.0f32);
+/// let w = Tensor::full([3, 3, 1, 1], 1.0);
+/// let y = conv2d(&x, &w, &Window::square(3).padding(1), 1)?;
+/// assert_eq!(y.data(), [4.0, 6.0, 4.0, 6.0, 9.0, 6.0, 4.0, 6.0, 4.0]);
+/// # Ok::<(), ocelli_tensor::Error>(())
+/// ```
+pub fn conv2d<T: Element>(x: &Tensor<T>, w: &Tensor<T>, window: &Window, groups: usize) -> Result<Tensor<T>> {
+    let geometry = Geometry::new("conv2d", x.shape(), w.shape(), window, groups)?;
+    let mut y = Tensor::scratch(Shape::new(&geometry.y_shape())?);
+    if geometry.is_depthwise() {
+        depthwise::gather(&geometry.forward_grid(), x.data(), w.data(), &mut y, Epilogue::NONE);
+        return Ok(y);
+    }
+    if w.is_empty() {
+        return Ok(Tensor::zeros(*y.shape()));
+    }
+    let [cin, cout] = geometry.group();
+    let taps: Vec<usize> = (0..window.taps()).collect();
+    let packed = Packed::new(w.data(), geometry.weight(), groups, &taps, cin, cout);
+    forward(&geometry, x, &packed, &mut y, Epilogue::NONE);
+    Ok(y)
+}
+
+/// The forward product with packed weights.
+fn forward<T: Element>(g: &Geometry, x: &Tensor<T>, w: &Packed<T>, y: &mut Tensor<T>, epilogue: Epilogue<'_, T>) {
+    let (grid, x, k) = source(g, x);
+    gather(&grid, Rows { data: x.data(), columns: g.in_channels, k }, w, y.data_mut(), epilogue);
+}
+
+/// The forward grid, the input that it reads, and the numbers of a tap. With few channels the taps of a kernel row are
+/// joined into one run over a padded copy of the input, because a tap of three numbers would be all overhead.
+fn source<'a, T: Element>(g: &Geometry, x: &'a Tensor<T>) -> (Grid, Cow<'a, Tensor<T>>, usize) {
+    const FEW_CHANNELS: usize = 8;
+    let joins = g.groups == 1 && g.in_channels <= FEW_CHANNELS && g.window.kernel_size[1] > 1;
+    if joins && g.window.dilation == [1, 1] && !x.is_empty() {
+        let (padded, grid) = grid::joined(x.shape(), g.output, &g.window);
+        return (grid, Cow::Owned(pad::padded(x, padded, &g.window)), g.window.kernel_size[1] * g.in_channels);
+    }
+    (g.forward_grid(), Cow::Borrowed(x), g.group()[0])
+}
+
+/// The gradient of [`conv2d`] with respect to its input, of shape `x_shape`, from the output's gradient `dy`.
+pub fn conv2d_backward_input<T: Element>(
+    dy: &Tensor<T>,
+    w: &Tensor<T>,
+    x_shape: &Shape,
+    window: &Window,
+    groups: usize,
+) -> Result<Tensor<T>> {
+    let op = "conv2d_backward_input";
+    let g = Geometry::new(op, x_shape, w.shape(), window, groups)?;
+    g.check_dy(op, dy)?;
+    let grids = Grid::backward(g.batch, g.input, g.output, window);
+    let shape = Shape::new(&g.x_shape())?;
+    let covered = grids.iter().all(|grid| !grid.taps.is_empty()) && !w.is_empty();
+    let mut dx = if covered { Tensor::scratch(shape) } else { Tensor::zeros(shape) };
+    let [cin, cout] = g.group();
+    // The weights transposed: B[g, tap, co, ci].
+    let at = Matrix { group: cout, tap: cin * g.out_channels, row: 1, column: g.out_channels };
+    for grid in grids.iter().filter(|grid| !grid.taps.is_empty() && !w.is_empty()) {
+        if g.is_depthwise() {
+            depthwise::gather(grid, dy.data(), w.data(), &mut dx, Epilogue::NONE);
+            continue;
+        }
+        let taps: Vec<usize> = grid.taps.iter().map(|tap| tap.index).collect();
+        let packed = Packed::new(w.data(), at, groups, &taps, cout, cin);
+        let dy = Rows { data: dy.data(), columns: g.out_channels, k: cout };
+        gather(grid, dy, &packed, dx.data_mut(), Epilogue::NONE);
+    }
+    Ok(dx)
+}
+
+/// The gradient of [`conv2d`] with respect to its weights, of shape `w_shape`, from the output's gradient `dy`.
+pub fn conv2d_backward_weight<T: Element>(
+    x: &Tensor<T>,
+    dy: &Tensor<T>,
+    w_shape: &Shape,
+    window: &Window,
+    groups: usize,
+) -> Result<Tensor<T>> {
+    let op = "conv2d_backward_weight";
+    let g = Geometry::new(op, x.shape(), w_shape, window, groups)?;
+    g.check_dy(op, dy)?;
+    let mut dw = Tensor::scratch(*w_shape);
+    if g.is_depthwise() {
+        depthwise::backward_weight(&g.forward_grid(), x.data(), dy.data(), dw.data_mut());
+        return Ok(dw);
+    }
+    let (grid, x, k) = source(&g, x);
+    let dy = Rows { data: dy.data(), columns: g.out_channels, k: g.group()[1] };
+    reduce(&grid, dy, Rows { data: x.data(), columns: g.in_channels, k }, groups).columns(dw.data_mut());
+    Ok(dw)
+}

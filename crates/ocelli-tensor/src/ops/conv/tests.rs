@@ -1,0 +1,227 @@
+//! Convolution against a naive reference in `f64`, over geometries and on every instruction set.
+
+use proptest::prelude::*;
+
+use super::im2col::conv2d_im2col;
+use super::*;
+use crate::ops::{Activation, Padding};
+use crate::{simd, threads};
+
+/// One convolution to test.
+#[derive(Debug, Clone, Copy)]
+struct Case {
+    batch: usize,
+    input: [usize; 2],
+    cin: usize,
+    cout: usize,
+    groups: usize,
+    window: Window,
+}
+
+impl Case {
+    fn x<T: Element>(&self) -> Tensor<T> {
+        random([self.batch, self.input[0], self.input[1], self.cin], 1)
+    }
+
+    fn w<T: Element>(&self) -> Tensor<T> {
+        let [kh, kw] = self.window.kernel_size;
+        random([kh, kw, self.cin / self.groups, self.cout], 2)
+    }
+
+    fn dy<T: Element>(&self) -> Tensor<T> {
+        let [h, w] = self.window.output_size("test", self.input).unwrap();
+        random([self.batch, h, w, self.cout], 3)
+    }
+}
+
+fn random<T: Element>(shape: [usize; 4], seed: u64) -> Tensor<T> {
+    Tensor::from_fn(shape, |i| {
+        let mut z = (i as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(seed << 32);
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        T::from_f64((z >> 11) as f64 / (1u64 << 52) as f64 - 1.0)
+    })
+}
+
+/// Calls `f(x index, w index, y index)` for every product that a convolution adds up.
+fn for_each_product(case: &Case, mut f: impl FnMut(usize, usize, usize)) {
+    let Case { batch, input: [height, width], cin, cout, groups, window } = *case;
+    let [out_height, out_width] = window.output_size("test", case.input).unwrap();
+    let [kh, kw] = window.kernel_size;
+    let (cin_group, cout_group) = (cin / groups, cout / groups);
+    for (n, oy, ox) in (0..batch).flat_map(|n| (0..out_height).flat_map(move |y| (0..out_width).map(move |x| (n, y, x)))) {
+        for (ky, kx) in (0..kh).flat_map(|ky| (0..kw).map(move |kx| (ky, kx))) {
+            let y = (oy * window.stride[0] + ky * window.dilation[0]).wrapping_sub(window.padding.top);
+            let x = (ox * window.stride[1] + kx * window.dilation[1]).wrapping_sub(window.padding.left);
+            if y >= height || x >= width {
+                continue;
+            }
+            for (ci, co) in (0..cin_group).flat_map(|ci| (0..cout).map(move |co| (ci, co))) {
+                let channel = co / cout_group * cin_group + ci;
+                f(
+                    ((n * height + y) * width + x) * cin + channel,
+                    ((ky * kw + kx) * cin_group + ci) * cout + co,
+                    ((n * out_height + oy) * out_width + ox) * cout + co,
+                );
+            }
+        }
+    }
+}
+
+fn check<T: Element>(case: &Case, tolerance: f64) {
+    let (x, w, dy) = (case.x::<T>(), case.w::<T>(), case.dy::<T>());
+    let zeros = |t: &Tensor<T>| vec![0.0f64; t.len()];
+    let (mut y, mut dx, mut dw) = (zeros(&dy), zeros(&x), zeros(&w));
+    for_each_product(case, |i, j, k| {
+        y[k] += x.data()[i].to_f64() * w.data()[j].to_f64();
+        dx[i] += dy.data()[k].to_f64() * w.data()[j].to_f64();
+        dw[j] += dy.data()[k].to_f64() * x.data()[i].to_f64();
+    });
+    let tensor = |shape: &Shape, v: Vec<f64>| Tensor::from_fn(shape, |i| T::from_f64(v[i]));
+    let expected = [tensor(dy.shape(), y), tensor(x.shape(), dx), tensor(w.shape(), dw)];
+    let Case { window, groups, .. } = case;
+    for &isa in simd::available() {
+        let got = simd::with_isa(isa, || {
+            [
+                conv2d(&x, &w, window, *groups).unwrap(),
+                conv2d_backward_input(&dy, &w, x.shape(), window, *groups).unwrap(),
+                conv2d_backward_weight(&x, &dy, w.shape(), window, *groups).unwrap(),
+            ]
+        });
+        for ((got, expected), what) in got.iter().zip(&expected).zip(["y", "dx", "dw"]) {
+            let error = got.relative_error(expected);
+            assert!(error < tolerance, "{isa:?} {what} of {case:?}: off by {error:e}");
+        }
+    }
+    if *groups == 1 {
+        let error = conv2d_im2col(&x, &w, window).unwrap().relative_error(&expected[0]);
+        assert!(error < tolerance, "im2col of {case:?}: off by {error:e}");
+    }
+}
+
+fn case(batch: usize, input: [usize; 2], cin: usize, cout: usize, groups: usize, window: Window) -> Case {
+    Case { batch, input, cin, cout, groups, window }
+}
+
+#[test]
+fn typical_layers_match_the_reference() {
+    let same = Window::square(3).padding(1);
+    let uneven = Window { padding: Padding { top: 0, bottom: 1, left: 2, right: 0 }, ..Window::new([3, 2]).stride(2) };
+    for case in [
+        case(2, [14, 14], 16, 32, 1, same),
+        case(1, [7, 7], 300, 70, 1, same),
+        case(1, [9, 8], 24, 40, 1, same.stride(2)),
+        case(2, [9, 11], 5, 7, 1, uneven),
+        case(1, [10, 10], 12, 16, 1, same.dilation(2).padding(2)),
+        case(1, [23, 21], 3, 64, 1, Window::square(7).stride(2).padding(3)),
+        case(2, [8, 8], 1, 20, 1, Window::square(5).padding(2)),
+        case(3, [6, 6], 33, 17, 1, Window::square(1)),
+        case(3, [6, 7], 20, 36, 1, Window::square(1).stride(2)),
+        case(2, [9, 9], 32, 64, 4, same.stride(2)),
+        case(1, [5, 5], 12, 12, 6, same),
+        case(2, [11, 9], 70, 70, 70, same),
+        case(2, [11, 9], 19, 19, 19, Window::square(5).padding(2).stride(2)),
+        case(1, [8, 8], 6, 12, 6, same),
+        case(1, [1, 1], 8, 8, 1, same),
+        case(0, [4, 4], 8, 8, 1, same),
+        case(1, [4, 4], 520, 18, 1, Window::square(2)),
+    ] {
+        check::<f32>(&case, 3e-6);
+        check::<f64>(&case, 1e-13);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    #[test]
+    fn random_geometries_match_the_reference(
+        batch in 0..3usize,
+        size in prop::array::uniform2(1..12usize),
+        channels in prop::array::uniform2(1..40usize),
+        groups in 1..4usize,
+        depthwise in prop::bool::weighted(0.25),
+        kernel_size in prop::array::uniform2(1..5usize),
+        stride in prop::array::uniform2(1..4usize),
+        dilation in prop::array::uniform2(1..3usize),
+        padding in prop::array::uniform4(0..4usize),
+    ) {
+        let [top, bottom, left, right] = padding;
+        let window = Window { kernel_size, stride, dilation, padding: Padding { top, bottom, left, right } };
+        prop_assume!(window.output_size("test", size).is_ok());
+        let [cin, cout] = if depthwise { [channels[0]; 2] } else { channels.map(|c| c * groups) };
+        let case = case(batch, size, cin, cout, if depthwise { cin } else { groups }, window);
+        check::<f32>(&case, 3e-6);
+        check::<f64>(&case, 1e-13);
+    }
+}
+
+#[test]
+fn packed_convolutions_fuse_what_follows() {
+    for (groups, cin, cout) in [(1, 20, 36), (2, 8, 12), (50, 50, 50)] {
+        let window = Window::square(3).padding(1);
+        let case = case(2, [7, 6], cin, cout, groups, window);
+        let (x, w, residual) = (case.x::<f32>(), case.w::<f32>(), case.dy::<f32>());
+        let bias = Tensor::from_fn([cout], |i| i as f32 / cout as f32 - 0.5);
+        let plain = conv2d(&x, &w, &window, groups).unwrap();
+        type Curve = fn(f32) -> f32;
+        let curves: [(Option<Activation>, Curve); 5] = [
+            (None, |x| x),
+            (Some(Activation::Relu), |x| x.max(0.0)),
+            (Some(Activation::Relu6), |x| x.clamp(0.0, 6.0)),
+            (Some(Activation::Sigmoid), |x| 1.0 / (1.0 + (-x).exp())),
+            (Some(Activation::Silu), |x| x / (1.0 + (-x).exp())),
+        ];
+        for (activation, curve) in curves {
+            let packed = PackedConv::new(&w, Some(&bias), activation, window, groups).unwrap();
+            let expected = Tensor::from_fn(*plain.shape(), |i| {
+                curve(plain.data()[i] + bias.data()[i % cout] + residual.data()[i])
+            });
+            assert!(packed.run(&x, Some(&residual)).unwrap().relative_error(&expected) < 1e-6, "{activation:?}");
+            let expected = Tensor::from_fn(*plain.shape(), |i| curve(plain.data()[i] + bias.data()[i % cout]));
+            assert!(packed.run(&x, None).unwrap().relative_error(&expected) < 1e-6, "{activation:?}");
+        }
+    }
+}
+
+#[test]
+fn wrong_shapes_are_errors() {
+    let x = Tensor::<f32>::zeros([1, 4, 4, 6]);
+    let window = Window::square(3);
+    let error = |w: [usize; 4], groups| conv2d(&x, &Tensor::zeros(w), &window, groups).unwrap_err().to_string();
+    assert_eq!(error([3, 3, 5, 8], 1), "conv2d: expected weight of shape [3, 3, 6, Cout], got [3, 3, 5, 8]");
+    assert_eq!(
+        error([3, 3, 3, 7], 2),
+        "conv2d: expected weight of shape [3, 3, 3, Cout] with Cout divisible by 2, got [3, 3, 3, 7]"
+    );
+    assert_eq!(error([3, 3, 1, 8], 4), "conv2d: expected groups that divide the 6 input channels, got 4");
+    let w = Tensor::zeros([3, 3, 6, 8]);
+    let dy = Tensor::zeros([1, 2, 2, 7]);
+    assert_eq!(
+        conv2d_backward_weight(&x, &dy, w.shape(), &window, 1).unwrap_err().to_string(),
+        "conv2d_backward_weight: expected gradient of shape [1, 2, 2, 8], got [1, 2, 2, 7]"
+    );
+    let error = conv2d(&Tensor::<f32>::zeros([4, 4, 6]), &w, &window, 1).unwrap_err();
+    assert_eq!(error.to_string(), "conv2d: expected input of shape [N, H, W, C], got [4, 4, 6]");
+}
+
+#[test]
+fn same_bits_for_any_number_of_threads() {
+    let case = case(4, [28, 28], 64, 64, 1, Window::square(3).padding(1));
+    let depthwise = Case { groups: 64, ..case };
+    let results: Vec<_> = [1, 2, 3, 8]
+        .map(|threads| {
+            threads::set(threads);
+            [case, depthwise].map(|case| {
+                let (x, w, dy) = (case.x::<f32>(), case.w::<f32>(), case.dy::<f32>());
+                [
+                    conv2d(&x, &w, &case.window, case.groups).unwrap(),
+                    conv2d_backward_input(&dy, &w, x.shape(), &case.window, case.groups).unwrap(),
+                    conv2d_backward_weight(&x, &dy, w.shape(), &case.window, case.groups).unwrap(),
+                ]
+            })
+        })
+        .into();
+    threads::set(0);
+    assert!(results.iter().all(|r| *r == results[0]));
+}
