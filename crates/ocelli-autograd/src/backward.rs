@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ocelli_tensor::{Element, Tensor, threads};
+use ocelli_tensor::{Element, Tensor, ops};
 
 use crate::node::{Node, Origin, Record};
 use crate::{Error, Result, Var};
@@ -81,12 +81,9 @@ fn check_shape<T: Element>(op: &'static str, node: &Node<T>, gradient: &Tensor<T
     Ok(())
 }
 
-/// a + b of one shape, in `a`'s buffer if it is not shared.
+/// a + b of one shape, in the buffer of one of them if it is not shared.
 pub(crate) fn sum<T: Element>(a: Tensor<T>, b: Tensor<T>) -> Result<Tensor<T>> {
     let (mut sum, other) = if a.is_unique() || !b.is_unique() { (a, b) } else { (b, a) };
-    let chunk = threads::rows_per_chunk(1);
-    threads::for_each_chunk(sum.data_mut(), chunk, |i, sum| {
-        sum.iter_mut().zip(&other.data()[i * chunk..]).for_each(|(a, &b)| *a += b);
-    });
+    ops::add_assign(&mut sum, &other)?;
     Ok(sum)
 }

@@ -52,4 +52,15 @@ pub enum Error {
         /// The shape that came.
         got: Shape,
     },
+    /// The trace that a plan is made of does not lead from the input to the output.
+    #[error("plan: the trace does not compute the output from the input")]
+    NotTraced,
+    /// A plan is compiled for one height, width and number of channels.
+    #[error("plan: expected an input of shape {expected} but for the batch size, got {got}")]
+    PlanInput {
+        /// The shape of the traced input.
+        expected: Shape,
+        /// The shape that came.
+        got: Shape,
+    },
 }

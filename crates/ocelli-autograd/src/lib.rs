@@ -4,10 +4,13 @@
 mod backward;
 mod error;
 mod grad_mode;
+pub mod gradcheck;
 mod node;
 mod op;
 pub mod ops;
 mod parameter;
+pub mod plan;
+mod trace;
 mod var;
 
 pub use ocelli_tensor as tensor;
@@ -17,4 +20,6 @@ pub use error::{Error, Result};
 pub use grad_mode::{is_recording, no_grad};
 pub use op::{Cost, Gradients, Op};
 pub use parameter::Parameter;
+pub use plan::Plan;
+pub use trace::{Entry, Trace, scope, trace};
 pub use var::Var;

@@ -5,6 +5,7 @@ use std::fmt::Debug;
 use ocelli_tensor::{Element, Shape, Tensor};
 
 use crate::Result;
+use crate::plan::Role;
 
 /// One gradient for each input of an operation; `None` for an input that needs none.
 pub type Gradients<T> = Vec<Option<Tensor<T>>>;
@@ -63,6 +64,37 @@ pub trait Op<T: Element>: Debug + Send + Sync + 'static {
     fn cost(&self, inputs: &[Shape], output: &Shape) -> Cost {
         Cost::streaming::<T>(inputs, output)
     }
+
+    /// How an inference plan may treat the operation, given the values of those inputs that are constant.
+    fn role(&self, _constants: &[Option<&Tensor<T>>]) -> Result<Role<T>> {
+        Ok(Role::Opaque)
+    }
+}
+
+/// Any [`Op`], whatever it saves: what a trace and a plan hold.
+pub(crate) trait AnyOp<T: Element>: Debug + Send + Sync {
+    fn name(&self) -> &'static str;
+    fn run(&self, inputs: &[&Tensor<T>]) -> Result<Tensor<T>>;
+    fn cost(&self, inputs: &[Shape], output: &Shape) -> Cost;
+    fn role(&self, constants: &[Option<&Tensor<T>>]) -> Result<Role<T>>;
+}
+
+impl<T: Element, O: Op<T>> AnyOp<T> for O {
+    fn name(&self) -> &'static str {
+        Op::name(self)
+    }
+
+    fn run(&self, inputs: &[&Tensor<T>]) -> Result<Tensor<T>> {
+        self.forward(inputs, &vec![false; inputs.len()]).map(|(value, _)| value)
+    }
+
+    fn cost(&self, inputs: &[Shape], output: &Shape) -> Cost {
+        Op::cost(self, inputs, output)
+    }
+
+    fn role(&self, constants: &[Option<&Tensor<T>>]) -> Result<Role<T>> {
+        Op::role(self, constants)
+    }
 }
 
 /// What a forward pass of an operation costs.
@@ -84,5 +116,11 @@ impl Cost {
     /// As [`streaming`](Self::streaming), with products.
     pub fn products<T: Element>(macs: usize, inputs: &[Shape], output: &Shape) -> Self {
         Cost { macs: macs as u64, ..Cost::streaming::<T>(inputs, output) }
+    }
+}
+
+impl std::iter::Sum for Cost {
+    fn sum<I: Iterator<Item = Cost>>(costs: I) -> Self {
+        costs.fold(Cost::default(), |a, b| Cost { macs: a.macs + b.macs, bytes: a.bytes + b.bytes })
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ocelli_tensor::{Element, Shape, Tensor};
 
 use crate::node::{Node, Record, Saved, next_id};
-use crate::{Op, Result, grad_mode};
+use crate::{Op, Result, grad_mode, trace};
 
 /// A value, and where it came from if it requires a gradient. Clones are the same value; dropping the last one frees
 /// its tensor, unless an operation saved it for its backward pass.
@@ -64,8 +64,9 @@ impl<T: Element> Var<T> {
 
         let (value, saved) = op.forward(&operands, &needs)?;
         let id = next_id();
+        trace::record(&op, inputs, (id, &value));
         let node = needs.contains(&true).then(|| {
-            let call = Box::new(Saved { op: op.clone(), saved });
+            let call = Box::new(Saved { op, saved });
             Node::recorded(id, *value.shape(), Record { parents, call })
         });
         Ok(Var::new(id, value, node))

@@ -1,0 +1,97 @@
+//! y = conv(x, w): x `[N, H, W, Cin]`, w `[Kh, Kw, Cin / groups, Cout]`, y `[N, Ho, Wo, Cout]`; with one input channel a
+//! group, the depthwise convolution. dx and dw are convolutions again, of dy with w and of x with dy.
+
+use ocelli_tensor::ops::{self, Window};
+use ocelli_tensor::{Element, Shape, Tensor};
+
+use crate::plan::{Convolution, Role};
+use crate::{Cost, Gradients, Op, Result, Var};
+
+/// The 2-D convolution, without bias.
+#[derive(Debug, Clone, Copy)]
+pub struct Conv2d {
+    /// Kernel size, stride, padding, dilation.
+    pub window: Window,
+    /// The number of groups.
+    pub groups: usize,
+}
+
+/// What the convolution's gradients need: x for dw, w for dx.
+pub struct Saved<T: Element> {
+    x: Option<Tensor<T>>,
+    w: Option<Tensor<T>>,
+    x_shape: Shape,
+    w_shape: Shape,
+}
+
+impl<T: Element> Op<T> for Conv2d {
+    type Saved = Saved<T>;
+
+    fn name(&self) -> &'static str {
+        "conv2d"
+    }
+
+    fn forward(&self, inputs: &[&Tensor<T>], needs: &[bool]) -> Result<(Tensor<T>, Saved<T>)> {
+        let [x, w] = [inputs[0], inputs[1]];
+        let y = ops::conv2d(x, w, &self.window, self.groups)?;
+        let (keep_x, keep_w) = (needs[1].then(|| x.clone()), needs[0].then(|| w.clone()));
+        Ok((y, Saved { x: keep_x, w: keep_w, x_shape: *x.shape(), w_shape: *w.shape() }))
+    }
+
+    fn backward(&self, saved: Saved<T>, dy: Tensor<T>, _: &[bool]) -> Result<Gradients<T>> {
+        let Conv2d { window, groups } = self;
+        let Saved { x, w, x_shape, w_shape } = saved;
+        let dx = w.map(|w| ops::conv2d_backward_input(&dy, &w, &x_shape, window, *groups)).transpose()?;
+        let dw = x.map(|x| ops::conv2d_backward_weight(&x, &dy, &w_shape, window, *groups)).transpose()?;
+        Ok(vec![dx, dw])
+    }
+
+    fn cost(&self, inputs: &[Shape], output: &Shape) -> Cost {
+        let w = &inputs[1];
+        Cost::products::<T>(output.rows() * w.len(), inputs, output)
+    }
+
+    fn role(&self, constants: &[Option<&Tensor<T>>]) -> Result<Role<T>> {
+        let [None, Some(weight)] = constants else { return Ok(Role::Opaque) };
+        let Conv2d { window, groups } = *self;
+        Ok(Role::Convolution(Convolution { weight: (*weight).clone(), bias: None, window, groups }))
+    }
+}
+
+impl<T: Element> Var<T> {
+    /// The convolution of this value `[N, H, W, Cin]` with `weight` `[Kh, Kw, Cin / groups, Cout]`: `[N, Ho, Wo, Cout]`,
+    /// the output's size being [`Window::output_size`]. A bias is [`add`](Self::add)ed.
+    pub fn conv2d(&self, weight: &Var<T>, window: &Window, groups: usize) -> Result<Var<T>> {
+        Var::apply(Conv2d { window: *window, groups }, &[self, weight])
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::super::testing::*;
+    use super::*;
+
+    pub fn gradients(g: &Geometry) -> Checked {
+        let [kh, kw] = g.window.kernel_size;
+        // Plain, grouped, depthwise, and depthwise with a multiplier.
+        let [c, o, groups] = [g.channels, g.out_channels, g.groups];
+        for (cin, cout, groups) in [(c, o, 1), (c * groups, o * groups, groups), (c, c, c), (c, 2 * c, c)] {
+            let (x, w) = (g.image_of(cin, 1), random([kh, kw, cin / groups, cout], 2));
+            gradcheck(&[x, w], |v| v[0].conv2d(&v[1], &g.window, groups))?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn gradients_are_right() {
+        for_all_geometries(gradients);
+    }
+
+    #[test]
+    fn macs_are_those_of_the_formula() {
+        // The stem of ResNet-50: 112 · 112 · 64 · 7 · 7 · 3.
+        let op = Conv2d { window: Window::square(7).stride(2).padding(3), groups: 1 };
+        let cost = Op::<f32>::cost(&op, &[[1, 224, 224, 3].into(), [7, 7, 3, 64].into()], &[1, 112, 112, 64].into());
+        assert_eq!(cost.macs, 118_013_952);
+    }
+}

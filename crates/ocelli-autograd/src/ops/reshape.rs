@@ -1,0 +1,67 @@
+//! y = the elements of x under another shape; dx = dy under x's shape. Nothing is copied.
+
+use ocelli_tensor::{Element, Shape, Tensor};
+
+use crate::{Gradients, Op, Result, Var};
+
+/// Another shape.
+#[derive(Debug, Clone, Copy)]
+pub enum Reshape {
+    /// This one.
+    To(Shape),
+    /// `[N, the rest]`, for any batch size N.
+    Flatten,
+}
+
+impl<T: Element> Op<T> for Reshape {
+    /// The input's shape.
+    type Saved = Shape;
+
+    fn name(&self) -> &'static str {
+        "reshape"
+    }
+
+    fn forward(&self, inputs: &[&Tensor<T>], _: &[bool]) -> Result<(Tensor<T>, Shape)> {
+        let x = inputs[0];
+        let shape = match self {
+            Reshape::To(shape) => *shape,
+            Reshape::Flatten => {
+                let rows = x.shape().first().copied().unwrap_or(1);
+                Shape::from([rows, x.shape().iter().skip(1).product()])
+            }
+        };
+        Ok((x.reshape(shape)?, *x.shape()))
+    }
+
+    fn backward(&self, x_shape: Shape, dy: Tensor<T>, _: &[bool]) -> Result<Gradients<T>> {
+        Ok(vec![Some(dy.reshape(x_shape)?)])
+    }
+}
+
+impl<T: Element> Var<T> {
+    /// The same elements under another shape of the same length.
+    pub fn reshape(&self, shape: impl Into<Shape>) -> Result<Var<T>> {
+        Var::apply(Reshape::To(shape.into()), &[self])
+    }
+
+    /// `[N, H, W, C]` (or any `[N, …]`) as `[N, H·W·C]`.
+    pub fn flatten(&self) -> Result<Var<T>> {
+        Var::apply(Reshape::Flatten, &[self])
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::super::testing::*;
+
+    pub fn gradients(g: &Geometry) -> Checked {
+        let x = g.image(1);
+        gradcheck(&[x.clone()], |v| v[0].reshape([x.len(), 1]))?;
+        gradcheck(&[x], |v| v[0].flatten())
+    }
+
+    #[test]
+    fn gradients_are_right() {
+        for_all_geometries(gradients);
+    }
+}

@@ -1,0 +1,176 @@
+//! Choosing the steps: which operations of a trace are needed, which vanish, and which become one convolution.
+
+use std::collections::{HashMap, HashSet};
+
+use ocelli_tensor::{Element, Shape, Tensor};
+
+use super::role::{Convolution, Role};
+use super::step::{Forward, Fused, Step};
+use crate::trace::Entry;
+use crate::{Error, Result, Trace};
+
+/// The steps in order, with values named by identity.
+pub(super) struct Fusion<T: Element> {
+    pub nodes: Vec<Node<T>>,
+    pub output: Operand<T>,
+}
+
+pub(super) struct Node<T: Element> {
+    pub label: String,
+    pub step: Box<dyn Step<T>>,
+    pub inputs: Vec<Operand<T>>,
+    pub output: u64,
+}
+
+#[derive(Clone)]
+pub(super) enum Operand<T: Element> {
+    Value(u64),
+    Constant(Tensor<T>),
+}
+
+impl<T: Element> Operand<T> {
+    pub fn id(&self) -> Option<u64> {
+        match self {
+            Operand::Value(id) => Some(*id),
+            Operand::Constant(_) => None,
+        }
+    }
+
+    fn constant(&self) -> Option<&Tensor<T>> {
+        match self {
+            Operand::Value(_) => None,
+            Operand::Constant(value) => Some(value),
+        }
+    }
+}
+
+/// An operation that depends on the plan's input.
+struct Call<'a, T: Element> {
+    entry: &'a Entry<T>,
+    role: Role<T>,
+    inputs: Vec<Operand<T>>,
+}
+
+pub(super) fn fuse<T: Element>(trace: &Trace<T>, input: u64, output: u64) -> Result<Fusion<T>> {
+    let (calls, output) = calls(trace, input, output)?;
+    let mut chains = Chains::new(&calls, output.id());
+    let mut nodes: Vec<(usize, Node<T>)> = Vec::new();
+    for (i, call) in calls.iter().enumerate() {
+        if let Role::Convolution(convolution) = &call.role {
+            nodes.push(chains.convolution(i, convolution.clone())?);
+        }
+    }
+    for (i, call) in calls.iter().enumerate().filter(|(i, _)| !chains.taken[*i]) {
+        let step = Box::new(Forward(call.entry.op.clone()));
+        let (label, inputs) = (label(&call.entry.scope(), call.entry.name()), call.inputs.clone());
+        nodes.push((i, Node { label, step, inputs, output: call.entry.output }));
+    }
+    // A chain runs where its last operation did, when the residual has been computed.
+    nodes.sort_by_key(|(position, _)| *position);
+    Ok(Fusion { nodes: nodes.into_iter().map(|(_, node)| node).collect(), output })
+}
+
+/// The operations between input and output, in order, without those that vanish: identities, and what depends on
+/// constants alone.
+fn calls<T: Element>(trace: &Trace<T>, input: u64, output: u64) -> Result<(Vec<Call<'_, T>>, Operand<T>)> {
+    let mut needed = HashSet::from([output]);
+    let mut entries: Vec<&Entry<T>> = Vec::new();
+    for entry in trace.entries().iter().rev() {
+        if entry.output != input && needed.contains(&entry.output) {
+            needed.extend(&entry.inputs);
+            entries.push(entry);
+        }
+    }
+    if !needed.contains(&input) {
+        return Err(Error::NotTraced);
+    }
+    let mut known: HashMap<u64, Operand<T>> = HashMap::from([(input, Operand::Value(input))]);
+    let mut calls = Vec::with_capacity(entries.len());
+    for entry in entries.into_iter().rev() {
+        let operand = |id: &u64| match known.get(id) {
+            Some(operand) => Ok(operand.clone()),
+            None => trace.outside(*id).cloned().map(Operand::Constant).ok_or(Error::NotTraced),
+        };
+        let inputs = entry.inputs.iter().map(operand).collect::<Result<Vec<_>>>()?;
+        let constants: Vec<_> = inputs.iter().map(Operand::constant).collect();
+        let role = entry.op.role(&constants)?;
+        let value = if matches!(role, Role::Identity) {
+            inputs[0].clone()
+        } else if let Some(constants) = constants.into_iter().collect::<Option<Vec<_>>>() {
+            Operand::Constant(entry.op.run(&constants)?)
+        } else {
+            calls.push(Call { entry, role, inputs });
+            Operand::Value(entry.output)
+        };
+        known.insert(entry.output, value);
+    }
+    let output = known.remove(&output).ok_or(Error::NotTraced)?;
+    Ok((calls, output))
+}
+
+/// Which operations follow which, and which have been fused.
+struct Chains<'a, T: Element> {
+    calls: &'a [Call<'a, T>],
+    /// The operations that read a value, once for each time; `None` is the reader of the plan's output.
+    readers: HashMap<u64, Vec<Option<usize>>>,
+    taken: Vec<bool>,
+}
+
+impl<'a, T: Element> Chains<'a, T> {
+    fn new(calls: &'a [Call<'a, T>], output: Option<u64>) -> Self {
+        let mut readers: HashMap<u64, Vec<_>> = HashMap::new();
+        for (i, call) in calls.iter().enumerate() {
+            call.inputs.iter().filter_map(Operand::id).for_each(|id| readers.entry(id).or_default().push(Some(i)));
+        }
+        output.into_iter().for_each(|id| readers.entry(id).or_default().push(None));
+        Chains { calls, readers, taken: vec![false; calls.len()] }
+    }
+
+    /// The convolution at `start` with as much of what follows as fits into one step, and the position of its last
+    /// operation: affine maps, then a residual, then an activation, each the only reader of the one before.
+    fn convolution(&mut self, start: usize, mut convolution: Convolution<T>) -> Result<(usize, Node<T>)> {
+        let mut inputs = vec![self.calls[start].inputs[0].clone()];
+        let mut names = vec![self.calls[start].entry.name()];
+        let mut activation = None;
+        let mut last = start;
+        self.taken[start] = true;
+        while let Some(next) = self.only_reader(self.calls[last].entry.output) {
+            let (call, value) = (&self.calls[next], self.calls[last].entry.output);
+            match &call.role {
+                Role::Affine(affine) if inputs.len() == 1 => convolution = convolution.then(affine)?,
+                Role::Sum if inputs.len() == 1 && same_shapes(call.entry) => {
+                    inputs.extend(call.inputs.iter().filter(|operand| operand.id() != Some(value)).cloned());
+                }
+                Role::Activation(curve) => activation = Some(*curve),
+                _ => break,
+            }
+            names.push(call.entry.name());
+            self.taken[next] = true;
+            last = next;
+            if activation.is_some() {
+                break;
+            }
+        }
+        let entry = self.calls[last].entry;
+        let step = Box::new(Fused::new(&convolution, activation)?);
+        let label = label(entry.scope(), &names.join(" + "));
+        Ok((last, Node { label, step, inputs, output: entry.output }))
+    }
+
+    /// The operation that reads a value, if that is the only one and still free.
+    fn only_reader(&self, value: u64) -> Option<usize> {
+        match self.readers.get(&value)?.as_slice() {
+            [Some(reader)] if !self.taken[*reader] => Some(*reader),
+            _ => None,
+        }
+    }
+}
+
+fn same_shapes<T: Element>(entry: &Entry<T>) -> bool {
+    let same = |shape: &Shape| shape == entry.output_shape();
+    entry.input_shapes().iter().all(same)
+}
+
+fn label(scope: &str, names: &str) -> String {
+    if scope.is_empty() { names.to_owned() } else { format!("{scope}: {names}") }
+}

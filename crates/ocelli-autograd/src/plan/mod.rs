@@ -1,0 +1,171 @@
+//! Inference plans: a recorded forward pass, compiled.
+//!
+//! Compiling folds batch normalisations into the convolutions before them, fuses bias, residual addition and activation
+//! into the same step, packs weights once, and finds out after which step each value is needed no more, so that its
+//! buffer goes back to the pool. What an operation allows it says itself, as a [`Role`].
+
+mod fuse;
+mod role;
+mod step;
+
+use std::collections::HashMap;
+use std::fmt;
+
+use ocelli_tensor::{Element, Shape, Tensor, threads};
+
+pub use role::{Affine, Convolution, Role};
+
+use self::fuse::{Fusion, Operand};
+use self::step::Step;
+use crate::{Error, Result, Trace, Var};
+
+/// A compiled forward pass from one input to one output. It holds the values that the parameters had when it was made.
+///
+/// ```
+/// use ocelli_autograd::{Parameter, Plan, Tensor, Var, tensor::ops::Window, trace};
+///
+/// let w = Parameter::new(Tensor::full([3, 3, 3, 8], 0.1f32));
+/// let x = Var::constant(Tensor::full([1, 32, 32, 3], 1.0));
+/// let (y, trace) = trace(|| x.conv2d(&w.var(), &Window::square(3).padding(1), 1)?.relu());
+/// let y = y?;
+/// let plan = Plan::compile(&trace, &x, &y)?;
+/// assert_eq!(plan.to_string(), "conv2d + relu\n");
+/// let batch = Tensor::full([4, 32, 32, 3], 1.0);
+/// assert_eq!(**plan.run(&batch)?.shape(), [4, 32, 32, 8]);
+/// # Ok::<(), ocelli_autograd::Error>(())
+/// ```
+pub struct Plan<T: Element = f32> {
+    input: Shape,
+    steps: Vec<Planned<T>>,
+    slots: usize,
+    output: Source<T>,
+}
+
+struct Planned<T: Element> {
+    label: String,
+    step: Box<dyn Step<T>>,
+    inputs: Vec<Source<T>>,
+    /// Slots whose value no later step reads.
+    last_uses: Vec<usize>,
+    output: usize,
+}
+
+enum Source<T: Element> {
+    Slot(usize),
+    Constant(Tensor<T>),
+}
+
+/// The slot of the plan's input.
+const INPUT: usize = 0;
+
+impl<T: Element> Plan<T> {
+    /// Compiles the part of `trace` that leads from `input` to `output`. Every other value becomes a constant, and
+    /// dropout is left out.
+    ///
+    /// # Errors
+    /// [`Error::NotTraced`] if no operation of the trace computed `output` from `input`, or what an operation returns.
+    pub fn compile(trace: &Trace<T>, input: &Var<T>, output: &Var<T>) -> Result<Self> {
+        let Fusion { nodes, output } = fuse::fuse(trace, input.id(), output.id())?;
+        let mut last_use = HashMap::new();
+        for (i, node) in nodes.iter().enumerate() {
+            last_use.extend(node.inputs.iter().filter_map(Operand::id).map(|id| (id, i)));
+        }
+        last_use.extend(output.id().map(|id| (id, nodes.len())));
+
+        let mut slots = Slots { of: HashMap::from([(input.id(), INPUT)]), free: Vec::new(), count: 1 };
+        let mut steps = Vec::with_capacity(nodes.len());
+        for (i, node) in nodes.into_iter().enumerate() {
+            let mut done: Vec<u64> =
+                node.inputs.iter().filter_map(Operand::id).filter(|id| last_use[id] == i).collect();
+            done.sort_unstable();
+            done.dedup();
+            let inputs = node.inputs.into_iter().map(|operand| slots.source(operand)).collect();
+            let last_uses = done.into_iter().map(|id| slots.release(id)).collect();
+            let output = slots.assign(node.output);
+            steps.push(Planned { label: node.label, step: node.step, inputs, last_uses, output });
+        }
+        let output = slots.source(output);
+        Ok(Plan { input: *input.shape(), steps, slots: slots.count, output })
+    }
+
+    /// The output for `x`: of the traced input's shape but for the first dimension, the batch size, which is free if
+    /// no operation fixes it.
+    ///
+    /// # Errors
+    /// [`Error::PlanInput`] for an `x` of another height, width or number of channels.
+    pub fn run(&self, x: &Tensor<T>) -> Result<Tensor<T>> {
+        if x.shape().rank() != self.input.rank() || x.shape()[1..] != self.input[1..] {
+            return Err(Error::PlanInput { expected: self.input, got: *x.shape() });
+        }
+        threads::install(|| self.execute(x))
+    }
+
+    fn execute(&self, x: &Tensor<T>) -> Result<Tensor<T>> {
+        let mut slots = vec![None; self.slots];
+        slots[INPUT] = Some(x.clone());
+        for Planned { step, inputs, last_uses, output, .. } in &self.steps {
+            let inputs: Vec<_> = inputs.iter().map(|source| source.value(&slots)).collect();
+            let y = step.run(&inputs)?;
+            last_uses.iter().for_each(|&slot| slots[slot] = None);
+            slots[*output] = Some(y);
+        }
+        Ok(self.output.value(&slots).clone())
+    }
+}
+
+impl<T: Element> Source<T> {
+    fn value<'a>(&'a self, slots: &'a [Option<Tensor<T>>]) -> &'a Tensor<T> {
+        match self {
+            Source::Slot(slot) => slots[*slot].as_ref().expect("a value lives until its last use"),
+            Source::Constant(value) => value,
+        }
+    }
+}
+
+/// Gives each value a slot, and gives slots out again.
+struct Slots {
+    of: HashMap<u64, usize>,
+    free: Vec<usize>,
+    count: usize,
+}
+
+impl Slots {
+    fn source<T: Element>(&self, operand: Operand<T>) -> Source<T> {
+        match operand {
+            Operand::Value(id) => Source::Slot(self.of[&id]),
+            Operand::Constant(value) => Source::Constant(value),
+        }
+    }
+
+    fn assign(&mut self, id: u64) -> usize {
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.count += 1;
+            self.count - 1
+        });
+        self.of.insert(id, slot);
+        slot
+    }
+
+    fn release(&mut self, id: u64) -> usize {
+        let slot = self.of[&id];
+        self.free.push(slot);
+        slot
+    }
+}
+
+/// One line a step: the scope of its last operation, and the names of the operations that it does.
+impl<T: Element> fmt::Display for Plan<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.steps.iter().try_for_each(|step| writeln!(f, "{}", step.label))
+    }
+}
+
+impl<T: Element> fmt::Debug for Plan<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let steps: Vec<&str> = self.steps.iter().map(|step| step.label.as_str()).collect();
+        f.debug_struct("Plan").field("input", &self.input).field("steps", &steps).field("slots", &self.slots).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests;
