@@ -25,7 +25,7 @@ pub struct Batch {
     /// `[N, crop, crop, channels]`; N is 0 if all pictures of the batch were damaged.
     pub images: Tensor,
     /// The class of each picture.
-    pub labels: Vec<u32>,
+    pub labels: Vec<usize>,
     /// The pictures that could not be read and are left out.
     pub skipped: Vec<Skipped>,
 }

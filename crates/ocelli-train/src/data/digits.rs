@@ -24,7 +24,7 @@ pub fn digits() -> Result<Data> {
     let read = GzDecoder::new(FILE).read_to_end(&mut bytes);
     read.map_err(Error::io(Path::new("embedded digits"), "read"))?;
     let (labels, pixels) = bytes.split_at(COUNT);
-    let labels: Arc<[u32]> = labels.iter().map(|&label| label as u32).collect();
+    let labels: Arc<[usize]> = labels.iter().map(|&label| label as usize).collect();
     let pixels: Arc<[u8]> = pixels.into();
     let (train, validation) = stratified(&labels, 10, 0.2, SPLIT_SEED);
     let part = |indices| Arc::new(Digits { labels: labels.clone(), pixels: pixels.clone(), indices });
@@ -37,7 +37,7 @@ pub fn digits() -> Result<Data> {
 }
 
 struct Digits {
-    labels: Arc<[u32]>,
+    labels: Arc<[usize]>,
     pixels: Arc<[u8]>,
     indices: Vec<usize>,
 }
@@ -47,7 +47,7 @@ impl Dataset for Digits {
         self.indices.len()
     }
 
-    fn label(&self, index: usize) -> u32 {
+    fn label(&self, index: usize) -> usize {
         self.labels[self.indices[index]]
     }
 
@@ -73,7 +73,7 @@ mod tests {
             let mut counts = [0; 10];
             let mut ink = 0;
             for i in 0..part.len() {
-                counts[part.label(i) as usize] += 1;
+                counts[part.label(i)] += 1;
                 let picture = part.picture(i).unwrap();
                 assert_eq!((picture.width(), picture.height(), picture.channels()), (28, 28, 1));
                 ink += picture.pixels().iter().map(|&v| v as usize).sum::<usize>();

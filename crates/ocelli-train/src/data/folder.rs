@@ -40,12 +40,12 @@ pub fn folder(root: &Path, seed: u64) -> Result<Data> {
     }
     let all = Folder::open(root)?;
     for (label, class) in all.classes.iter().enumerate() {
-        if all.files.iter().filter(|file| file.1 == label as u32).count() < 2 {
+        if all.files.iter().filter(|file| file.1 == label).count() < 2 {
             let reason = "only one image in this class: training and validation need one each";
             return Err(Error::data(&root.join(class), reason));
         }
     }
-    let labels: Vec<u32> = all.files.iter().map(|file| file.1).collect();
+    let labels: Vec<usize> = all.files.iter().map(|file| file.1).collect();
     let (train, validation) = stratified(&labels, all.classes.len(), HELD_OUT, seed);
     let (train, validation) = (Arc::new(all.subset(&train)), Arc::new(all.subset(&validation)));
     Ok(Data { source, classes: all.classes, train, validation })
@@ -56,7 +56,7 @@ pub fn folder(root: &Path, seed: u64) -> Result<Data> {
 pub struct Folder {
     root: PathBuf,
     classes: Vec<String>,
-    files: Vec<(PathBuf, u32)>,
+    files: Vec<(PathBuf, usize)>,
 }
 
 impl Folder {
@@ -77,7 +77,7 @@ impl Folder {
                 let reason = format!("no image in this class (files that end in {})", EXTENSIONS.join(", "));
                 return Err(Error::data(&root.join(class), reason));
             }
-            files.extend(images.into_iter().map(|path| (path, label as u32)));
+            files.extend(images.into_iter().map(|path| (path, label)));
         }
         Ok(Folder { root: root.to_owned(), classes, files })
     }
@@ -97,7 +97,7 @@ impl Dataset for Folder {
         self.files.len()
     }
 
-    fn label(&self, index: usize) -> u32 {
+    fn label(&self, index: usize) -> usize {
         self.files[index].1
     }
 

@@ -23,7 +23,7 @@ pub trait Dataset: Send + Sync {
     }
 
     /// The class of picture `index`, an index into [`Data::classes`].
-    fn label(&self, index: usize) -> u32;
+    fn label(&self, index: usize) -> usize;
 
     /// Reads and decodes picture `index`.
     fn picture(&self, index: usize) -> Result<Picture>;
@@ -69,13 +69,13 @@ impl fmt::Debug for Data {
 
 /// Divides `0..labels.len()` into (training, validation) so that every class is held out in the same share, at
 /// least one and at most all but one of each. Both are sorted. Drawn by `seed` for each class by itself.
-fn stratified(labels: &[u32], classes: usize, share: f64, seed: u64) -> (Vec<usize>, Vec<usize>) {
+fn stratified(labels: &[usize], classes: usize, share: f64, seed: u64) -> (Vec<usize>, Vec<usize>) {
     use crate::rng::{Purpose, stream};
     use rand::seq::SliceRandom;
 
     let mut members = vec![Vec::new(); classes];
     for (index, &label) in labels.iter().enumerate() {
-        members[label as usize].push(index);
+        members[label].push(index);
     }
     let (mut train, mut validation) = (Vec::new(), Vec::new());
     for (class, mut members) in members.into_iter().enumerate() {
@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn stratified_holds_out_every_class() {
-        let labels: Vec<u32> = (0..100).map(|i| if i < 90 { 0 } else { 1 + (i % 2) as u32 }).collect();
+        let labels: Vec<usize> = (0..100).map(|i| if i < 90 { 0 } else { 1 + i % 2 }).collect();
         let (train, validation) = stratified(&labels, 3, 0.2, 7);
         let mut all = [train.clone(), validation.clone()].concat();
         all.sort_unstable();

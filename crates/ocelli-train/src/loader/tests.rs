@@ -12,8 +12,8 @@ impl Dataset for Numbers {
         self.count
     }
 
-    fn label(&self, index: usize) -> u32 {
-        index as u32
+    fn label(&self, index: usize) -> usize {
+        index
     }
 
     fn picture(&self, index: usize) -> Result<Picture> {
@@ -35,7 +35,7 @@ fn loader(count: usize, batch_size: usize, workers: usize, damaged: &[usize]) ->
     Loader::new(dataset, Preprocessing::digits(), options).unwrap()
 }
 
-fn collect(batches: Batches) -> Vec<(Tensor, Vec<u32>, Vec<Skipped>)> {
+fn collect(batches: Batches) -> Vec<(Tensor, Vec<usize>, Vec<Skipped>)> {
     batches.map(|batch| (batch.images, batch.labels, batch.skipped)).collect()
 }
 
@@ -44,7 +44,7 @@ fn batches_do_not_depend_on_workers_or_where_an_epoch_is_taken_up() {
     let reference = collect(loader(37, 8, 1, &[]).epoch(2, 0));
     let sizes: Vec<usize> = reference.iter().map(|batch| batch.1.len()).collect();
     assert_eq!(sizes, [7, 7, 8, 7, 8]);
-    let mut seen: Vec<u32> = reference.iter().flat_map(|batch| batch.1.clone()).collect();
+    let mut seen: Vec<usize> = reference.iter().flat_map(|batch| batch.1.clone()).collect();
     seen.sort_unstable();
     assert_eq!(seen, (0..37).collect::<Vec<_>>());
     for workers in [2, 3, 9] {
@@ -59,7 +59,7 @@ fn batches_do_not_depend_on_workers_or_where_an_epoch_is_taken_up() {
 #[test]
 fn damaged_pictures_are_left_out_and_named() {
     let batches = collect(loader(6, 2, 2, &[1, 3, 4]).epoch(0, 0));
-    let mut labels: Vec<u32> = batches.iter().flat_map(|batch| batch.1.clone()).collect();
+    let mut labels: Vec<usize> = batches.iter().flat_map(|batch| batch.1.clone()).collect();
     labels.sort_unstable();
     assert_eq!(labels, [0, 2, 5]);
     let mut skipped: Vec<&str> = batches.iter().flat_map(|batch| &batch.2).map(|s| s.name.as_str()).collect();
