@@ -1,0 +1,131 @@
+//! The CIFAR networks of the ResNet paper (arXiv 1512.03385, section 4.2), residual and plain.
+//!
+//! A 3×3 convolution, then three stages of n blocks of two 3×3 convolutions with 16, 32 and 64 channels on maps of 32,
+//! 16 and 8 pixels; global average pooling and a fully connected layer: 6n + 2 layers. Shortcuts have no parameters:
+//! where the shape changes every second pixel is taken and channels of zeros are added on both sides (option A). The
+//! plain networks are the same without shortcuts.
+//!
+//! | n | 3 | 5 | 7 | 9 | 18 |
+//! | --- | --- | --- | --- | --- | --- |
+//! | layers | 20 | 32 | 44 | 56 | 110 |
+//! | error, residual | 8.75 % | 7.51 % | 7.17 % | 6.97 % | 6.43 % |
+
+use crate::nn::autograd::{Var, scope};
+use crate::nn::tensor::Element;
+use crate::nn::tensor::ops::Activation;
+use crate::nn::{
+    BatchNormOptions, Builder, ConvNorm, GlobalAvgPool, Layer, Linear, LinearOptions, Mode, Result, Sequential,
+};
+use crate::resnet::conv;
+use crate::{Options, Variant};
+
+/// Two 3×3 convolutions, with or without a shortcut around them.
+#[derive(Debug)]
+struct Block<T: Element> {
+    conv1: ConvNorm<T>,
+    conv2: ConvNorm<T>,
+    stride: usize,
+    channels: usize,
+    residual: bool,
+}
+
+impl<T: Element> Block<T> {
+    fn new(b: &Builder<T>, in_channels: usize, channels: usize, stride: usize, residual: bool) -> Result<Self> {
+        let (norm, relu) = (BatchNormOptions::default(), Some(Activation::Relu));
+        let conv1 = ConvNorm::new(b, ("conv1", "bn1"), in_channels, channels, conv(3).stride(stride), norm, relu)?;
+        let conv2 = ConvNorm::new(b, ("conv2", "bn2"), channels, channels, conv(3), norm, relu)?;
+        Ok(Block { conv1, conv2, stride, channels, residual })
+    }
+}
+
+impl<T: Element> Layer<T> for Block<T> {
+    fn forward(&self, x: &Var<T>, mode: &Mode) -> Result<Var<T>> {
+        let y = self.conv1.forward(x, mode)?;
+        if !self.residual {
+            return self.conv2.forward(&y, mode);
+        }
+        let shortcut = match self.stride {
+            1 => x.clone(),
+            stride => x.subsample_pad(stride, self.channels)?,
+        };
+        self.conv2.forward_residual(&y, &shortcut, mode)
+    }
+}
+
+/// The whole network.
+#[derive(Debug)]
+pub struct CifarResNet<T: Element> {
+    stem: ConvNorm<T>,
+    stages: Sequential<T>,
+    fc: Linear<T>,
+}
+
+impl<T: Element> CifarResNet<T> {
+    fn new(b: &Builder<T>, blocks: usize, residual: bool, options: Options) -> Result<Self> {
+        let Options { classes, in_channels } = options;
+        let norm = BatchNormOptions::default();
+        let stem = ConvNorm::new(b, ("conv1", "bn1"), in_channels, 16, conv(3), norm, Some(Activation::Relu))?;
+        let mut stages = Sequential::new();
+        let mut channels = 16;
+        for stage in 0..3 {
+            let name = format!("layer{}", stage + 1);
+            let mut layers = Sequential::new();
+            for i in 0..blocks {
+                let (width, stride) = (16 << stage, if stage > 0 && i == 0 { 2 } else { 1 });
+                let b = b.enter(&name).enter(&i.to_string());
+                layers.push(&i.to_string(), Block::new(&b, channels, width, stride, residual)?);
+                channels = width;
+            }
+            stages.push(&name, layers);
+        }
+        let fc = Linear::new(&b.enter("fc"), channels, classes, LinearOptions::default())?;
+        Ok(CifarResNet { stem, stages, fc })
+    }
+}
+
+impl<T: Element> Layer<T> for CifarResNet<T> {
+    fn forward(&self, x: &Var<T>, mode: &Mode) -> Result<Var<T>> {
+        let x = self.stem.forward(x, mode)?;
+        let x = self.stages.forward(&x, mode)?;
+        let x = scope("avgpool", || GlobalAvgPool.forward(&x, mode))?;
+        scope("fc", || self.fc.forward(&x, mode))
+    }
+}
+
+/// The residual network with `blocks` blocks a stage: 6 · `blocks` + 2 layers.
+pub fn residual<T: Element>(b: &Builder<T>, blocks: usize, options: Options) -> Result<CifarResNet<T>> {
+    CifarResNet::new(b, blocks, true, options)
+}
+
+/// The same network without shortcuts.
+pub fn plain<T: Element>(b: &Builder<T>, blocks: usize, options: Options) -> Result<CifarResNet<T>> {
+    CifarResNet::new(b, blocks, false, options)
+}
+
+macro_rules! variants {
+    ($($residual:literal $plain:literal $blocks:literal $parameters:literal $macs:literal;)*) => {
+        /// The variants for CIFAR-10. ResNet-8 (n = 1) is not in the paper; it suits small images of digits.
+        pub const VARIANTS: &[Variant] = &[
+            $(
+                variant($residual, "CIFAR ResNet", $parameters, $macs, |b, o| Ok(Box::new(residual(b, $blocks, o)?))),
+                variant($plain, "CIFAR plain", $parameters, $macs, |b, o| Ok(Box::new(plain(b, $blocks, o)?))),
+            )*
+        ];
+    };
+}
+
+variants! {
+    "resnet8" "plain8" 1 78_042 12_501_632;
+    "resnet20" "plain20" 3 272_474 41_213_568;
+    "resnet32" "plain32" 5 466_906 69_124_736;
+    "resnet44" "plain44" 7 661_338 97_436_288;
+    "resnet56" "plain56" 9 855_770 125_747_840;
+    "resnet110" "plain110" 18 1_730_714 253_149_824;
+}
+
+type Build = fn(&Builder<f32>, Options) -> Result<Box<dyn Layer<f32>>>;
+
+const fn variant(name: &'static str, family: &'static str, parameters: usize, macs: u64, build: Build) -> Variant {
+    let (input_size, least_size, classes) = (32, 1, 10);
+    Variant { name, family, input_size, least_size, classes, parameters, macs, classifier: "fc", build }
+}

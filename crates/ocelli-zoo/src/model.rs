@@ -1,0 +1,116 @@
+//! A network of the zoo with its parameters, ready to be loaded, trained, or compiled.
+
+use crate::nn::autograd::{Plan, Trace, Var, no_grad, trace};
+use crate::nn::checkpoint::Checkpoint;
+use crate::nn::tensor::{Shape, Tensor};
+use crate::nn::{self, Builder, Layer, Mode, State};
+use crate::{Error, Options, Result, Variant, variant};
+
+/// A variant built for some classes.
+///
+/// ```
+/// use ocelli_zoo::{Model, Options, nn::{Mode, autograd::Var, tensor::Tensor}};
+///
+/// let model = Model::new("resnet8", Options { classes: 10, in_channels: 1 }, 42)?;
+/// let logits = model.forward(&Var::constant(Tensor::zeros([2, 28, 28, 1])), &Mode::Eval)?;
+/// assert_eq!(**logits.shape(), [2, 10]);
+/// # Ok::<(), ocelli_zoo::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Model {
+    variant: &'static Variant,
+    options: Options,
+    state: State<f32>,
+    network: Box<dyn Layer<f32>>,
+}
+
+impl Model {
+    /// The variant of that name, with weights initialised as its paper says, from a seed.
+    pub fn new(name: &str, options: Options, seed: u64) -> Result<Self> {
+        Self::build(name, options, Builder::new(seed))
+    }
+
+    /// The variant of that name with all weights zero, to be loaded.
+    pub fn zeroed(name: &str, options: Options) -> Result<Self> {
+        Self::build(name, options, Builder::zeroed())
+    }
+
+    fn build(name: &str, options: Options, builder: Builder<f32>) -> Result<Self> {
+        let variant = variant(name)?;
+        let network = (variant.build)(&builder, options)?;
+        Ok(Model { variant, options, state: builder.state(), network })
+    }
+
+    /// Which variant this is.
+    pub fn variant(&self) -> &'static Variant {
+        self.variant
+    }
+
+    /// What it was built for.
+    pub fn options(&self) -> Options {
+        self.options
+    }
+
+    /// Its parameters and buffers.
+    pub fn state(&self) -> &State<f32> {
+        &self.state
+    }
+
+    /// What the names of the last layer's parameters begin with, such as `fc.`.
+    pub fn classifier_prefix(&self) -> String {
+        format!("{}.", self.variant.classifier)
+    }
+
+    /// Logits `[N, classes]` of images `[N, H, W, C]`.
+    pub fn forward(&self, x: &Var<f32>, mode: &Mode) -> Result<Var<f32>> {
+        let (shape, least, channels) = (*x.shape(), self.variant.least_size, self.options.in_channels);
+        match **x.shape() {
+            [_, height, width, c] if height >= least && width >= least && c == channels => {}
+            _ => return Err(Error::Input { model: self.variant.name, least, channels, got: shape }),
+        }
+        Ok(self.network.forward(x, mode)?)
+    }
+
+    /// Takes all weights from a checkpoint, whose names and shapes must be exactly the model's.
+    pub fn load(&self, checkpoint: &Checkpoint) -> Result<()> {
+        Ok(self.state.load(checkpoint, true)?)
+    }
+
+    /// As [`load`](Self::load) for fine-tuning: where the checkpoint's classifier tells other classes apart, the
+    /// model's own stays as initialised.
+    pub fn load_pretrained(&self, checkpoint: &Checkpoint) -> Result<()> {
+        let prefix = self.classifier_prefix();
+        let own = self.state.to_checkpoint()?;
+        let shape = |c: &Checkpoint, name: &str| c.get(name).map(|entry| *entry.tensor.shape());
+        let fits = own
+            .iter()
+            .filter(|(name, _)| name.starts_with(&prefix))
+            .all(|(name, _)| shape(&own, name) == shape(checkpoint, name));
+        if fits {
+            return self.load(checkpoint);
+        }
+        let mut merged = checkpoint.clone();
+        merged.retain(|name| !name.starts_with(&prefix));
+        for (name, entry) in own.iter().filter(|(name, _)| name.starts_with(&prefix)) {
+            merged.insert_as(name, entry.dtype, entry.tensor.clone());
+        }
+        self.load(&merged)
+    }
+
+    /// What a forward pass in evaluation mode over an input of that shape does, step by step.
+    pub fn trace(&self, shape: impl Into<Shape>) -> Result<Trace<f32>> {
+        Ok(self.record(shape)?.2)
+    }
+
+    /// The forward pass compiled for inputs `[.., H, W, C]` of that shape, with the weights of this moment.
+    pub fn plan(&self, shape: impl Into<Shape>) -> Result<Plan<f32>> {
+        let (x, y, trace) = self.record(shape)?;
+        Ok(Plan::compile(&trace, &x, &y).map_err(nn::Error::from)?)
+    }
+
+    fn record(&self, shape: impl Into<Shape>) -> Result<(Var<f32>, Var<f32>, Trace<f32>)> {
+        let x = Var::constant(Tensor::zeros(shape));
+        let (y, trace) = no_grad(|| trace(|| self.forward(&x, &Mode::Eval)));
+        Ok((x, y?, trace))
+    }
+}

@@ -1,0 +1,185 @@
+//! ResNet: K. He, X. Zhang, S. Ren, J. Sun, *Deep Residual Learning for Image Recognition*, 2015 (arXiv 1512.03385).
+//!
+//! A block adds its input to what its convolutions make of it, so that a deep network starts near the identity. Table 1
+//! of the paper, as torchvision writes it (the stride of a bottleneck in its 3×3 convolution):
+//!
+//! | stage | output | 18 | 34 | 50 | 101 | 152 |
+//! | --- | --- | --- | --- | --- | --- | --- |
+//! | conv1, maxpool | 56×56 | 7×7, 64, stride 2; 3×3 max, stride 2 | | | | |
+//! | layer1 | 56×56 | 2 basic | 3 basic | 3 bottleneck | 3 | 3 |
+//! | layer2 | 28×28 | 2 | 4 | 4 | 4 | 8 |
+//! | layer3 | 14×14 | 2 | 6 | 6 | 23 | 36 |
+//! | layer4 | 7×7 | 2 | 3 | 3 | 3 | 3 |
+//! | avgpool, fc | 1×1 | | | | | |
+
+use crate::nn::autograd::{Var, scope};
+use crate::nn::tensor::Element;
+use crate::nn::tensor::ops::{Activation, Window};
+use crate::nn::{
+    BatchNormOptions, Builder, Conv2dOptions, ConvNorm, Fan, GlobalAvgPool, Init, Layer, Linear, LinearOptions,
+    MaxPool2d, Mode, Result, Sequential,
+};
+use crate::{Options, Variant};
+
+/// The two kinds of residual block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Two 3×3 convolutions.
+    Basic,
+    /// 1×1 down to a quarter, 3×3, 1×1 up again.
+    Bottleneck,
+}
+
+impl Kind {
+    /// Output channels of a block over its width.
+    fn expansion(self) -> usize {
+        match self {
+            Kind::Basic => 1,
+            Kind::Bottleneck => 4,
+        }
+    }
+}
+
+/// A convolution as the paper initialises it: normal with variance 2 / (outputs of a weight).
+pub(crate) fn conv(kernel_size: usize) -> Conv2dOptions {
+    let init = Init::KaimingNormal { fan: Fan::Out, gain: std::f64::consts::SQRT_2 };
+    Conv2dOptions::new(kernel_size).padding(kernel_size / 2).init(init)
+}
+
+/// A residual block: `relu(convolutions(x) + shortcut(x))`.
+#[derive(Debug)]
+struct Block<T: Element> {
+    /// Convolutions before the last, each with a ReLU.
+    inner: Vec<ConvNorm<T>>,
+    /// The last, which the shortcut joins before the ReLU.
+    last: ConvNorm<T>,
+    /// A 1×1 projection where the shape changes; else the identity.
+    downsample: Option<ConvNorm<T>>,
+}
+
+impl<T: Element> Block<T> {
+    fn new(b: &Builder<T>, kind: Kind, in_channels: usize, width: usize, stride: usize) -> Result<Self> {
+        let out_channels = width * kind.expansion();
+        let unit = |n: usize, cin, cout, options: Conv2dOptions| {
+            let names = (&*format!("conv{n}"), &*format!("bn{n}"));
+            ConvNorm::new(b, names, cin, cout, options, BatchNormOptions::default(), Some(Activation::Relu))
+        };
+        let (inner, last) = match kind {
+            Kind::Basic => {
+                let first = unit(1, in_channels, width, conv(3).stride(stride))?;
+                (vec![first], unit(2, width, width, conv(3))?)
+            }
+            Kind::Bottleneck => {
+                let reduce = unit(1, in_channels, width, conv(1))?;
+                let spatial = unit(2, width, width, conv(3).stride(stride))?;
+                (vec![reduce, spatial], unit(3, width, out_channels, conv(1))?)
+            }
+        };
+        let projects = stride != 1 || in_channels != out_channels;
+        let project = || {
+            let options = conv(1).stride(stride);
+            let b = b.enter("downsample");
+            ConvNorm::new(&b, ("0", "1"), in_channels, out_channels, options, BatchNormOptions::default(), None)
+        };
+        Ok(Block { inner, last, downsample: projects.then(project).transpose()? })
+    }
+}
+
+impl<T: Element> Layer<T> for Block<T> {
+    fn forward(&self, x: &Var<T>, mode: &Mode) -> Result<Var<T>> {
+        let shortcut = match &self.downsample {
+            Some(project) => scope("downsample", || project.forward(x, mode))?,
+            None => x.clone(),
+        };
+        let mut y = x.clone();
+        for unit in &self.inner {
+            y = unit.forward(&y, mode)?;
+        }
+        self.last.forward_residual(&y, &shortcut, mode)
+    }
+}
+
+/// The whole network.
+#[derive(Debug)]
+pub struct ResNet<T: Element> {
+    stem: ConvNorm<T>,
+    maxpool: MaxPool2d,
+    stages: Sequential<T>,
+    fc: Linear<T>,
+}
+
+impl<T: Element> ResNet<T> {
+    fn new(b: &Builder<T>, kind: Kind, depths: [usize; 4], options: Options) -> Result<Self> {
+        let Options { classes, in_channels } = options;
+        let norm = BatchNormOptions::default();
+        let relu = Some(Activation::Relu);
+        let stem = ConvNorm::new(b, ("conv1", "bn1"), in_channels, 64, conv(7).stride(2), norm, relu)?;
+        let mut stages = Sequential::new();
+        let mut channels = 64;
+        for (stage, depth) in depths.into_iter().enumerate() {
+            let width = 64 << stage;
+            let name = format!("layer{}", stage + 1);
+            let mut blocks = Sequential::new();
+            for i in 0..depth {
+                let stride = if stage > 0 && i == 0 { 2 } else { 1 };
+                let b = b.enter(&name).enter(&i.to_string());
+                blocks.push(&i.to_string(), Block::new(&b, kind, channels, width, stride)?);
+                channels = width * kind.expansion();
+            }
+            stages.push(&name, blocks);
+        }
+        let fc = Linear::new(&b.enter("fc"), channels, classes, LinearOptions::default())?;
+        Ok(ResNet { stem, maxpool: MaxPool2d { window: Window::square(3).stride(2).padding(1), ceil_mode: false }, stages, fc })
+    }
+}
+
+impl<T: Element> Layer<T> for ResNet<T> {
+    fn forward(&self, x: &Var<T>, mode: &Mode) -> Result<Var<T>> {
+        let x = self.stem.forward(x, mode)?;
+        let x = scope("maxpool", || self.maxpool.forward(&x, mode))?;
+        let x = self.stages.forward(&x, mode)?;
+        let x = scope("avgpool", || GlobalAvgPool.forward(&x, mode))?;
+        scope("fc", || self.fc.forward(&x, mode))
+    }
+}
+
+/// ResNet-18.
+pub fn resnet18<T: Element>(b: &Builder<T>, options: Options) -> Result<ResNet<T>> {
+    ResNet::new(b, Kind::Basic, [2, 2, 2, 2], options)
+}
+
+/// ResNet-34.
+pub fn resnet34<T: Element>(b: &Builder<T>, options: Options) -> Result<ResNet<T>> {
+    ResNet::new(b, Kind::Basic, [3, 4, 6, 3], options)
+}
+
+/// ResNet-50.
+pub fn resnet50<T: Element>(b: &Builder<T>, options: Options) -> Result<ResNet<T>> {
+    ResNet::new(b, Kind::Bottleneck, [3, 4, 6, 3], options)
+}
+
+/// ResNet-101.
+pub fn resnet101<T: Element>(b: &Builder<T>, options: Options) -> Result<ResNet<T>> {
+    ResNet::new(b, Kind::Bottleneck, [3, 4, 23, 3], options)
+}
+
+/// ResNet-152.
+pub fn resnet152<T: Element>(b: &Builder<T>, options: Options) -> Result<ResNet<T>> {
+    ResNet::new(b, Kind::Bottleneck, [3, 8, 36, 3], options)
+}
+
+type Build = fn(&Builder<f32>, Options) -> Result<Box<dyn Layer<f32>>>;
+
+const fn variant(name: &'static str, parameters: usize, macs: u64, build: Build) -> Variant {
+    let (input_size, least_size, classes) = (224, 1, 1000);
+    Variant { name, family: "ResNet", input_size, least_size, classes, parameters, macs, classifier: "fc", build }
+}
+
+/// The variants for ImageNet.
+pub const VARIANTS: &[Variant] = &[
+    variant("resnet18", 11_689_512, 1_814_073_344, |b, o| Ok(Box::new(resnet18(b, o)?))),
+    variant("resnet34", 21_797_672, 3_663_761_408, |b, o| Ok(Box::new(resnet34(b, o)?))),
+    variant("resnet50", 25_557_032, 4_089_184_256, |b, o| Ok(Box::new(resnet50(b, o)?))),
+    variant("resnet101", 44_549_160, 7_801_405_440, |b, o| Ok(Box::new(resnet101(b, o)?))),
+    variant("resnet152", 60_192_808, 11_513_626_624, |b, o| Ok(Box::new(resnet152(b, o)?))),
+];
