@@ -9,6 +9,7 @@ pub mod conv;
 mod gemm;
 mod matmul;
 mod pointwise;
+mod pool;
 mod reduce;
 #[cfg(test)]
 mod testing;
@@ -19,5 +20,9 @@ pub use batch_norm::{batch_norm, batch_norm_backward, batch_norm_backward_frozen
 pub use elementwise::{add, add_assign, mul, scale};
 pub use conv::{PackedConv, conv2d, conv2d_backward_input, conv2d_backward_weight};
 pub use matmul::{matmul, matmul_nt, matmul_tn};
+pub use pool::{
+    Argmax, adaptive_avg_pool2d, adaptive_avg_pool2d_backward, avg_pool2d, avg_pool2d_backward, global_avg_pool2d,
+    global_avg_pool2d_backward, max_pool2d, max_pool2d_backward, max_pool2d_values,
+};
 pub use reduce::{mean_all, sum_all, sum_product_to_shape, sum_rows, sum_to_shape};
 pub use window::{Padding, Window};

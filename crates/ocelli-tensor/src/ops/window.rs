@@ -157,6 +157,14 @@ impl Window {
         first..last.max(first)
     }
 
+    /// How many taps of output `o` lie inside of the padded input along an axis: all, but for windows that `ceil_mode`
+    /// adds.
+    pub(crate) fn padded(&self, axis: usize, o: usize, size: usize) -> usize {
+        let [before, after] = self.padding.of_axis(axis);
+        let room = (size + before + after).saturating_sub(o * self.stride[axis]);
+        room.div_ceil(self.dilation[axis]).min(self.kernel_size[axis])
+    }
+
     /// The input position of tap `t` of output `o` along an axis; the tap must be [`inside`](Self::inside).
     pub(crate) fn position(&self, axis: usize, o: usize, t: usize) -> usize {
         o * self.stride[axis] + t * self.dilation[axis] - self.padding.of_axis(axis)[0]

@@ -1,0 +1,263 @@
+//! Maximum pooling, with PyTorch's rules: padding never wins, the first of equal values does, and NaN beats all.
+
+use super::{Geometry, Tap, Taps};
+use crate::ops::pointwise::{load, store};
+use crate::ops::window::Window;
+use crate::simd::{self, Kernel, Simd};
+use crate::{Element, Error, Result, Shape, Tensor, threads};
+
+/// Which tap of its window each output of [`max_pool2d`] is: one byte an element up to 256 taps, two beyond.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Argmax {
+    shape: Shape,
+    taps: Indices,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Indices {
+    Bytes(Vec<u8>),
+    Words(Vec<u16>),
+}
+
+impl Argmax {
+    /// The output's shape.
+    pub fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
+    /// The bytes that it occupies.
+    pub fn bytes(&self) -> usize {
+        match &self.taps {
+            Indices::Bytes(taps) => taps.len(),
+            Indices::Words(taps) => 2 * taps.len(),
+        }
+    }
+}
+
+/// The maximum over every window: x `[N, H, W, C]` to `[N, OH, OW, C]`, and where it was. With `ceil_mode`, output sizes
+/// are rounded up ([`Window::output_size_ceil`]).
+///
+/// Errors if x is not of rank 4, if the window does not fit, if an edge is padded by more than half of the window, or
+/// if the window has more than 65536 taps.
+pub fn max_pool2d<T: Element>(x: &Tensor<T>, window: &Window, ceil_mode: bool) -> Result<(Tensor<T>, Argmax)> {
+    let geometry = Geometry::new("max_pool2d", "input", x.shape(), window, ceil_mode)?;
+    let shape = geometry.output_shape();
+    let (y, taps) = match window.taps() {
+        0..=0x100 => {
+            let mut taps = vec![0; shape.len()];
+            (pool::<T, u8>(x, geometry, &mut taps), Indices::Bytes(taps))
+        }
+        0..=0x1_0000 => {
+            let mut taps = vec![0; shape.len()];
+            (pool::<T, u16>(x, geometry, &mut taps), Indices::Words(taps))
+        }
+        n => return Err(Error::argument("max_pool2d", "kernel_size", "of at most 65536 taps", n)),
+    };
+    Ok((y, Argmax { shape, taps }))
+}
+
+/// [`max_pool2d`] without the places, for inference.
+pub fn max_pool2d_values<T: Element>(x: &Tensor<T>, window: &Window, ceil_mode: bool) -> Result<Tensor<T>> {
+    let geometry = Geometry::new("max_pool2d", "input", x.shape(), window, ceil_mode)?;
+    Ok(pool(x, geometry, &mut vec![(); geometry.output_shape().len()]))
+}
+
+/// The gradient dx of [`max_pool2d`], of shape `x_shape`: each dy goes to where its maximum was.
+///
+/// Errors if `argmax` is not of dy's shape, or if that is not what the window makes of `x_shape`.
+pub fn max_pool2d_backward<T: Element>(
+    dy: &Tensor<T>,
+    argmax: &Argmax,
+    x_shape: &Shape,
+    window: &Window,
+) -> Result<Tensor<T>> {
+    const OP: &str = "max_pool2d_backward";
+    if argmax.shape != *dy.shape() {
+        return Err(Error::shape(OP, "argmax", dy.shape(), &argmax.shape));
+    }
+    let floor = Geometry::new(OP, "input", x_shape, window, false)?;
+    let geometry = match floor.check_gradient(OP, dy) {
+        Ok(()) => floor,
+        Err(error) => {
+            let ceil = Geometry::new(OP, "input", x_shape, window, true)?;
+            ceil.check_gradient(OP, dy).map_err(|_| error)?;
+            ceil
+        }
+    };
+    Ok(match &argmax.taps {
+        Indices::Bytes(taps) => unpool(dy, taps, geometry),
+        Indices::Words(taps) => unpool(dy, taps, geometry),
+    })
+}
+
+/// What a place is stored as; `()` if it is not.
+trait Index: Copy + Send + Sync + PartialEq {
+    fn new(tap: usize) -> Self;
+    /// From a lane that holds a small integer.
+    fn from_lane<T: Element>(lane: T) -> Self;
+}
+
+/// The integer's low bits: adding 2⁵² moves them to the end of the mantissa, which, unlike a conversion that saturates,
+/// the compiler turns into vector code.
+#[inline(always)]
+fn low_bits<T: Element>(lane: T) -> u64 {
+    (lane.to_f64() + (1u64 << 52) as f64).to_bits()
+}
+
+impl Index for u8 {
+    fn new(tap: usize) -> Self {
+        tap as u8
+    }
+    #[inline(always)]
+    fn from_lane<T: Element>(lane: T) -> Self {
+        low_bits(lane) as u8
+    }
+}
+
+impl Index for u16 {
+    fn new(tap: usize) -> Self {
+        tap as u16
+    }
+    #[inline(always)]
+    fn from_lane<T: Element>(lane: T) -> Self {
+        low_bits(lane) as u16
+    }
+}
+
+impl Index for () {
+    fn new(_: usize) -> Self {}
+    #[inline(always)]
+    fn from_lane<T: Element>(_: T) -> Self {}
+}
+
+fn pool<T: Element, I: Index>(x: &Tensor<T>, geometry: Geometry, argmax: &mut [I]) -> Tensor<T> {
+    let mut y = Tensor::scratch(geometry.output_shape());
+    let rows = threads::rows_per_chunk(geometry.input_row());
+    let chunk = rows * geometry.output_row();
+    threads::for_each_chunk2((y.data_mut(), chunk), (argmax, chunk), |i, y, argmax| {
+        simd::dispatch(Forward { geometry, x: x.data(), first: i * rows, y, argmax });
+    });
+    y
+}
+
+/// Whole rows of output pixels, of which the first is row `first` of all images.
+struct Forward<'a, T, I> {
+    geometry: Geometry,
+    x: &'a [T],
+    first: usize,
+    y: &'a mut [T],
+    argmax: &'a mut [I],
+}
+
+impl<T: Element, I: Index> Kernel<T> for Forward<'_, T, I> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd<T>>(self, simd: S) {
+        let Forward { geometry, x, first, y, argmax } = self;
+        let Geometry { output: [oh, _], channels, .. } = geometry;
+        let row = geometry.output_row();
+        let mut taps = Taps::new(geometry);
+        let mut lanes = vec![T::ZERO; S::LANES];
+        let (lowest, infinity) = (simd.splat(T::NEG_INFINITY), simd.splat(-T::NEG_INFINITY));
+        for (r, (y, argmax)) in y.chunks_exact_mut(row).zip(argmax.chunks_exact_mut(row)).enumerate() {
+            let (image, oy) = ((first + r) / oh, (first + r) % oh);
+            let x = &x[image * geometry.image()..][..geometry.image()];
+            let mut largest = lowest;
+            for (ox, (y, argmax)) in y.chunks_exact_mut(channels).zip(argmax.chunks_exact_mut(channels)).enumerate() {
+                let (base, taps) = taps.of(oy, ox);
+                let first_place = simd.splat(first_index(taps));
+                for c in (0..channels).step_by(S::LANES) {
+                    let n = S::LANES.min(channels - c);
+                    let (mut best, mut place) = (lowest, first_place);
+                    for tap in taps {
+                        // `min` returns its second operand where either is NaN: here NaN counts as +∞.
+                        let v = simd.min(load(simd, x, base + tap.offset + c, n), infinity);
+                        place = simd.select_gt(v, best, simd.splat(tap.index), place);
+                        best = simd.max(v, best);
+                    }
+                    largest = simd.max(best, largest);
+                    store(simd, best, y, c, n);
+                    simd.store(place, &mut lanes);
+                    argmax[c..c + n].iter_mut().zip(&lanes).for_each(|(place, &lane)| *place = I::from_lane(lane));
+                }
+            }
+            if simd.reduce_max(largest) == -T::NEG_INFINITY {
+                row_with_nan(x, &mut taps, oy, y, argmax);
+            }
+        }
+    }
+}
+
+/// Where the maximum counts as being if all values are −∞. (A dilated window may even step over a small input: then it
+/// is nowhere.)
+#[inline(always)]
+fn first_index<T: Element>(taps: &[Tap<T>]) -> T {
+    taps.first().map_or(T::ZERO, |tap| tap.index)
+}
+
+/// A row of outputs in which an infinity or a NaN was seen: rare, and so in plain loops.
+fn row_with_nan<T: Element, I: Index>(x: &[T], taps: &mut Taps<T>, oy: usize, y: &mut [T], argmax: &mut [I]) {
+    let channels = taps.geometry.channels;
+    for (i, (y, place)) in y.iter_mut().zip(argmax).enumerate() {
+        let (base, taps) = taps.of(oy, i / channels);
+        (*y, *place) = (T::NEG_INFINITY, I::from_lane(first_index(taps)));
+        for tap in taps {
+            let v = x[base + tap.offset + i % channels];
+            let nan = v.partial_cmp(&v).is_none();
+            if v > *y || nan {
+                (*y, *place) = (v, I::from_lane(tap.index));
+            }
+        }
+    }
+}
+
+fn unpool<T: Element, I: Index>(dy: &Tensor<T>, argmax: &[I], geometry: Geometry) -> Tensor<T> {
+    let mut dx = Tensor::scratch([geometry.batch, geometry.input[0], geometry.input[1], geometry.channels]);
+    let rows = threads::rows_per_chunk(geometry.input_row());
+    threads::for_each_chunk(dx.data_mut(), rows * geometry.input_row(), |i, dx| {
+        simd::dispatch(Backward { geometry, dy: dy.data(), argmax, first: i * rows, dx });
+    });
+    dx
+}
+
+/// Whole rows of dx, each gathered from the rows of dy whose windows reach it, so that threads share nothing.
+struct Backward<'a, T, I> {
+    geometry: Geometry,
+    dy: &'a [T],
+    argmax: &'a [I],
+    first: usize,
+    dx: &'a mut [T],
+}
+
+impl<T: Element, I: Index> Kernel<T> for Backward<'_, T, I> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd<T>>(self, _: S) {
+        let Backward { geometry, dy, argmax, first, dx } = self;
+        let Geometry { window, input: [h, w], output: [oh, ow], channels, .. } = geometry;
+        let kw = window.kernel_size[1];
+        for (r, dx) in dx.chunks_exact_mut(geometry.input_row()).enumerate() {
+            dx.fill(T::ZERO);
+            let (image, iy) = ((first + r) / h, (first + r) % h);
+            for (oy, ky) in geometry.covering(0, iy) {
+                let start = (image * oh + oy) * geometry.output_row();
+                for ox in 0..ow {
+                    let start = start + ox * channels;
+                    let (dy, argmax) = (&dy[start..start + channels], &argmax[start..start + channels]);
+                    for kx in window.inside(1, ox, w) {
+                        let ix = window.position(1, ox, kx);
+                        let here = I::new(ky * kw + kx);
+                        let dx = &mut dx[ix * channels..(ix + 1) * channels];
+                        // Plain code: the comparison of bytes has no counterpart in `Simd`, and the compiler
+                        // vectorises it.
+                        for ((dx, &dy), &place) in dx.iter_mut().zip(dy).zip(argmax) {
+                            *dx += if place == here { dy } else { T::ZERO };
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

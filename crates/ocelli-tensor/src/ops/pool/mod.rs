@@ -1,0 +1,126 @@
+//! Pooling over windows of `[N, H, W, C]`, vectorised over channels: maximum, average, adaptive and global average.
+
+mod adaptive;
+mod average;
+mod max;
+#[cfg(test)]
+mod tests;
+
+pub use adaptive::{adaptive_avg_pool2d, adaptive_avg_pool2d_backward, global_avg_pool2d, global_avg_pool2d_backward};
+pub use average::{avg_pool2d, avg_pool2d_backward};
+pub use max::{Argmax, max_pool2d, max_pool2d_backward, max_pool2d_values};
+
+use super::window::Window;
+use crate::{Element, Error, Result, Shape, Tensor};
+
+/// The sizes of one pooling operation, checked.
+#[derive(Debug, Clone, Copy)]
+struct Geometry {
+    window: Window,
+    batch: usize,
+    input: [usize; 2],
+    output: [usize; 2],
+    channels: usize,
+}
+
+impl Geometry {
+    /// Errors if x is not `[N, H, W, C]`, if the window does not fit, or if an edge is padded by more than half of the
+    /// window's extent, so that windows of nothing but padding do not come about.
+    fn new(op: &'static str, what: &'static str, x: &Shape, window: &Window, ceil_mode: bool) -> Result<Self> {
+        let [batch, h, w, channels] = x.nhwc(op, what)?;
+        let input = [h, w];
+        let output = if ceil_mode { window.output_size_ceil(op, input)? } else { window.output_size(op, input)? };
+        let (half, p) = ([window.extent(0) / 2, window.extent(1) / 2], window.padding);
+        if p.top.max(p.bottom) > half[0] || p.left.max(p.right) > half[1] {
+            let expected = format!("of at most half of the window, {half:?}");
+            return Err(Error::argument(op, "padding", expected, format!("{p:?}")));
+        }
+        Ok(Geometry { window: *window, batch, input, output, channels })
+    }
+
+    fn output_shape(&self) -> Shape {
+        Shape::from([self.batch, self.output[0], self.output[1], self.channels])
+    }
+
+    /// Errors if dy is not of the output's shape.
+    fn check_gradient<T: Element>(&self, op: &'static str, dy: &Tensor<T>) -> Result<()> {
+        let expected = self.output_shape();
+        if *dy.shape() == expected { Ok(()) } else { Err(Error::shape(op, "dy", expected, dy.shape())) }
+    }
+
+    /// Elements of one input image.
+    fn image(&self) -> usize {
+        self.input[0] * self.input[1] * self.channels
+    }
+
+    /// Elements of one row of input pixels.
+    fn input_row(&self) -> usize {
+        self.input[1] * self.channels
+    }
+
+    /// Elements of one row of output pixels.
+    fn output_row(&self) -> usize {
+        self.output[1] * self.channels
+    }
+
+    /// The outputs along an axis one of whose taps is the input position `i`, each with that tap.
+    fn covering(&self, axis: usize, i: usize) -> impl Iterator<Item = (usize, usize)> {
+        let Window { kernel_size, stride, dilation, padding } = self.window;
+        let before = if axis == 0 { padding.top } else { padding.left };
+        let outputs = self.output[axis];
+        (0..kernel_size[axis]).rev().filter_map(move |t| {
+            let start = (i + before).checked_sub(t * dilation[axis])?;
+            let o = start / stride[axis];
+            (start % stride[axis] == 0 && o < outputs).then_some((o, t))
+        })
+    }
+}
+
+/// A tap of an output pixel that lies inside of the input.
+#[derive(Clone, Copy)]
+struct Tap<T> {
+    /// Where its channels start, counted from the output pixel's base.
+    offset: usize,
+    /// Its number, row by row in the window, in the element type so that lanes can hold it.
+    index: T,
+}
+
+/// Enumerates the taps of output pixels.
+struct Taps<T> {
+    geometry: Geometry,
+    /// The taps of a pixel whose window lies inside of the input, counted from its first tap.
+    all: Vec<Tap<T>>,
+    /// Those of the present pixel at the border, counted from the image's first element.
+    some: Vec<Tap<T>>,
+}
+
+impl<T: Element> Taps<T> {
+    fn new(geometry: Geometry) -> Self {
+        let Geometry { window: Window { kernel_size: [kh, kw], dilation, .. }, channels, .. } = geometry;
+        let tap = |t: usize| {
+            let (ky, kx) = (t / kw, t % kw);
+            let offset = ky * dilation[0] * geometry.input_row() + kx * dilation[1] * channels;
+            Tap { offset, index: T::from_f64(t as f64) }
+        };
+        Taps { geometry, all: (0..kh * kw).map(tap).collect(), some: Vec::with_capacity(kh * kw) }
+    }
+
+    /// The base, an element of the image, and the taps of output pixel `oy, ox`: all that lie inside of the input, in
+    /// the window's order.
+    #[inline]
+    fn of(&mut self, oy: usize, ox: usize) -> (usize, &[Tap<T>]) {
+        let Geometry { window, input: [h, w], channels, .. } = self.geometry;
+        let (ys, xs) = (window.inside(0, oy, h), window.inside(1, ox, w));
+        let [kh, kw] = window.kernel_size;
+        let start = |ky, kx| (window.position(0, oy, ky) * w + window.position(1, ox, kx)) * channels;
+        if ys.len() == kh && xs.len() == kw {
+            return (start(0, 0), &self.all);
+        }
+        self.some.clear();
+        for ky in ys {
+            let taps = xs.clone().map(|kx| Tap { offset: start(ky, kx), index: self.all[ky * kw + kx].index });
+            self.some.extend(taps);
+        }
+        (0, &self.some)
+    }
+}
