@@ -40,9 +40,6 @@ fn table(layers: &[Layer], batch: usize) {
     for layer in layers {
         let flops = print(layer, batch);
         for (pass, total) in totals.iter_mut().enumerate() {
-            if batch == 1 && pass > 0 {
-                continue;
-            }
             let ms = run(layer, batch, pass);
             total.0 += ms * layer.count as f64;
             total.1 += flops * layer.count as f64;
@@ -77,7 +74,7 @@ fn run(layer: &Layer, batch: usize, pass: usize) -> f64 {
     let out = size.div_ceil(stride);
     let dy = random([batch, out, out, cout]);
     let packed = PackedConv::new(&w, None, None, window, groups).expect("a sound layer");
-    let (median, _) = time(5, || {
+    let (_, median) = time(5, || {
         let result = match pass {
             0 => packed.run(&x, None),
             1 => conv2d_backward_input(&dy, &w, x.shape(), &window, groups),
