@@ -23,3 +23,6 @@ pub use parameter::Parameter;
 pub use plan::Plan;
 pub use trace::{Entry, Trace, scope, trace};
 pub use var::Var;
+
+#[cfg(test)]
+mod tests;

@@ -1,45 +1,92 @@
 //! The operations, one file each: its struct, forward, backward, the method of [`Var`](crate::Var) that applies it, and
 //! its gradient check.
 //!
-//! A new operation is a new file and its lines here: the module, its struct, and its entry in the list of operations.
+//! A new operation is a new file and its lines here: the module, its struct, its name and its check.
 
 mod activation;
+mod adaptive_avg_pool2d;
 mod add;
+mod avg_pool2d;
+mod batch_norm;
+mod batch_norm_eval;
+mod columns;
 mod conv2d;
+mod global_avg_pool2d;
 mod linear;
 mod matmul;
+mod max_pool2d;
 mod mean;
 mod mul;
 mod reshape;
 mod scale;
+mod subsample_pad;
 mod sum;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 
 pub use ocelli_tensor::ops::{Activation, Padding, Window};
 
+pub use adaptive_avg_pool2d::AdaptiveAvgPool2d;
 pub use add::Add;
+pub use avg_pool2d::AvgPool2d;
+pub use batch_norm::{BatchNorm, BatchStats};
+pub use batch_norm_eval::BatchNormEval;
+pub use columns::Columns;
 pub use conv2d::Conv2d;
+pub use global_avg_pool2d::GlobalAvgPool2d;
 pub use linear::Linear;
 pub use matmul::Matmul;
+pub use max_pool2d::MaxPool2d;
 pub use mean::Mean;
 pub use mul::Mul;
 pub use reshape::Reshape;
 pub use scale::Scale;
+pub use subsample_pad::SubsamplePad;
 pub use sum::Sum;
+#[cfg(test)]
+pub(crate) use testing::random;
 
 /// The names of all operations.
 pub const ALL: &[&str] = &[
-    "add", "conv2d", "linear", "matmul", "mean", "mul", "relu", "relu6", "reshape", "scale", "sigmoid", "silu", "sum",
+    "adaptive_avg_pool2d",
+    "add",
+    "avg_pool2d",
+    "batch_norm",
+    "batch_norm_eval",
+    "columns",
+    "conv2d",
+    "global_avg_pool2d",
+    "linear",
+    "matmul",
+    "max_pool2d",
+    "mean",
+    "mul",
+    "relu",
+    "relu6",
+    "reshape",
+    "scale",
+    "sigmoid",
+    "silu",
+    "subsample_pad",
+    "sum",
 ];
 
 /// The gradient check of each operation of [`ALL`].
 #[cfg(test)]
 const CHECKS: &[(&str, fn(&testing::Geometry) -> testing::Checked)] = &[
+    ("adaptive_avg_pool2d", adaptive_avg_pool2d::tests::gradients),
     ("add", add::tests::gradients),
+    ("avg_pool2d", avg_pool2d::tests::gradients),
+    ("batch_norm", batch_norm::tests::gradients),
+    ("batch_norm_eval", batch_norm_eval::tests::gradients),
+    ("columns", columns::tests::gradients),
     ("conv2d", conv2d::tests::gradients),
+    ("global_avg_pool2d", global_avg_pool2d::tests::gradients),
     ("linear", linear::tests::gradients),
     ("matmul", matmul::tests::gradients),
+    ("max_pool2d", max_pool2d::tests::gradients),
     ("mean", mean::tests::gradients),
     ("mul", mul::tests::gradients),
     ("relu", activation::tests::relu),
@@ -48,8 +95,6 @@ const CHECKS: &[(&str, fn(&testing::Geometry) -> testing::Checked)] = &[
     ("scale", scale::tests::gradients),
     ("sigmoid", activation::tests::sigmoid),
     ("silu", activation::tests::silu),
+    ("subsample_pad", subsample_pad::tests::gradients),
     ("sum", sum::tests::gradients),
 ];
-
-#[cfg(test)]
-mod tests;

@@ -1,1 +1,183 @@
+//! That plans compute what was recorded, and fuse what they may and nothing else.
 
+use super::*;
+use crate::ops::Window;
+use crate::{Parameter, trace};
+
+fn random(shape: impl Into<Shape>, seed: u64) -> Tensor {
+    crate::ops::random(shape, seed).cast()
+}
+
+/// Convolutions, normalisations and biases with random parameters.
+struct Layers;
+
+impl Layers {
+    fn conv(&self, x: &Var, out: usize, seed: u64) -> Result<Var> {
+        let w = Parameter::new(random([3, 3, x.shape().columns(), out], seed));
+        x.conv2d(&w.var(), &Window::square(3).padding(1), 1)
+    }
+
+    fn norm(&self, x: &Var, seed: u64) -> Result<Var> {
+        let [gamma, beta, mean, var] = [0, 1, 2, 3].map(|i| random([x.shape().columns()], 4 * seed + i));
+        let [gamma, beta] = [gamma, beta].map(|value| Parameter::new(value).var());
+        x.batch_norm_eval(&gamma, &beta, &mean, &var.map(|x| 1.5 + x), 1e-5)
+    }
+
+    fn conv_norm(&self, x: &Var, out: usize, seed: u64) -> Result<Var> {
+        self.norm(&self.conv(x, out, seed)?, seed)
+    }
+
+    fn bias(&self, x: &Var, seed: u64) -> Result<Var> {
+        x.add(&Parameter::new(random([x.shape().columns()], seed)).var())
+    }
+}
+
+/// Traces `f` on a batch of two, compiles it, compares batches of two and five, and returns the plan's text.
+fn compiled(f: impl Fn(&Layers, &Var) -> Result<Var>) -> String {
+    let x = Var::constant(random([2, 6, 5, 4], 100));
+    let (y, trace) = trace(|| f(&Layers, &x));
+    let plan = Plan::compile(&trace, &x, &y.unwrap()).unwrap();
+    for batch in [2, 5] {
+        let x = random([batch, 6, 5, 4], batch as u64);
+        let expected = f(&Layers, &Var::constant(x.clone())).unwrap();
+        let error = plan.run(&x).unwrap().relative_error(expected.value());
+        assert!(error < 1e-5, "{error} in\n{plan}");
+    }
+    plan.to_string()
+}
+
+#[test]
+fn a_residual_network_is_a_few_steps() {
+    let text = compiled(|l, x| {
+        let x = l.conv_norm(x, 8, 1)?.relu()?;
+        let main = l.conv_norm(&l.conv_norm(&x, 8, 2)?.relu()?, 8, 3)?;
+        let x = main.add(&x)?.relu()?;
+        let main = l.conv_norm(&l.conv_norm(&x, 6, 4)?.relu6()?, 6, 5)?;
+        let x = main.add(&l.conv_norm(&x, 6, 6)?)?.silu()?;
+        let w = Parameter::new(random([6 * 5 * 6, 7], 7));
+        x.flatten()?.linear(&w.var(), Some(&Parameter::new(random([7], 8)).var()))?.sigmoid()
+    });
+    let expected = "conv2d + batch_norm_eval + relu\n\
+        conv2d + batch_norm_eval + relu\n\
+        conv2d + batch_norm_eval + add + relu\n\
+        conv2d + batch_norm_eval + relu6\n\
+        conv2d + batch_norm_eval\n\
+        conv2d + batch_norm_eval + add + silu\n\
+        reshape\n\
+        linear + sigmoid\n";
+    // The second block's two convolutions both lead to the sum; the first in the trace takes it.
+    assert_eq!(text, expected);
+}
+
+#[test]
+fn the_residual_may_be_either_operand() {
+    let text = compiled(|l, x| x.add(&l.conv_norm(x, 4, 1)?)?.relu());
+    assert_eq!(text, "conv2d + batch_norm_eval + add + relu\n");
+    let text = compiled(|l, x| l.conv_norm(x, 4, 1)?.add(x)?.relu());
+    assert_eq!(text, "conv2d + batch_norm_eval + add + relu\n");
+}
+
+#[test]
+fn biases_and_scales_fold() {
+    let text = compiled(|l, x| {
+        let x = l.bias(&l.conv(x, 3, 1)?, 2)?;
+        let x = l.norm(&x, 3)?.mul(&Var::constant(random([3], 4)))?;
+        l.bias(&x, 5)
+    });
+    assert_eq!(text, "conv2d + add + batch_norm_eval + mul + add\n");
+}
+
+#[test]
+fn a_value_with_two_readers_stays() {
+    let text = compiled(|l, x| {
+        let x = l.conv(x, 4, 1)?;
+        l.norm(&x, 2)?.relu()?.add(&x)
+    });
+    assert_eq!(text, "conv2d\nbatch_norm_eval\nrelu\nadd\n");
+    let text = compiled(|l, x| {
+        let x = l.conv(x, 4, 1)?;
+        x.add(&x)
+    });
+    assert_eq!(text, "conv2d\nadd\n");
+    // The output is a reader too.
+    let x = Var::constant(random([1, 3, 3, 2], 1));
+    let (y, trace) = trace(|| {
+        let y = Layers.conv(&x, 2, 1)?;
+        y.relu().map(|_| y)
+    });
+    let plan = Plan::compile(&trace, &x, &y.unwrap()).unwrap();
+    assert_eq!(plan.to_string(), "conv2d\n");
+}
+
+#[test]
+fn nothing_fuses_behind_an_activation_or_a_second_residual() {
+    let text = compiled(|l, x| l.norm(&l.conv(x, 4, 1)?.relu()?.add(x)?, 2));
+    assert_eq!(text, "conv2d + relu\nadd\nbatch_norm_eval\n");
+    let text = compiled(|l, x| l.norm(&l.conv(x, 4, 1)?.add(x)?.add(x)?, 2));
+    assert_eq!(text, "conv2d + add\nadd\nbatch_norm_eval\n");
+}
+
+#[test]
+fn broadcast_sums_are_no_residuals() {
+    let text = compiled(|l, x| {
+        let per_pixel = l.conv(x, 1, 2)?.sigmoid()?;
+        l.conv(x, 4, 1)?.add(&per_pixel)
+    });
+    assert_eq!(text, "conv2d + sigmoid\nconv2d\nadd\n");
+}
+
+#[test]
+fn constants_are_computed_once() {
+    let text = compiled(|l, x| {
+        let w = Var::constant(random([3 * 3 * 4 * 2], 1)).reshape([3, 3, 4, 2])?.scale(0.5)?;
+        l.bias(&x.conv2d(&w, &Window::square(3), 1)?, 2)
+    });
+    assert_eq!(text, "conv2d + add\n");
+}
+
+#[test]
+fn scopes_name_the_steps() {
+    let text = compiled(|l, x| crate::scope("layer1", || l.conv(x, 4, 1)?.relu()));
+    assert_eq!(text, "layer1: conv2d + relu\n");
+}
+
+#[test]
+fn slots_are_reused() {
+    let x = Var::constant(random([1, 4, 4, 2], 1));
+    let (y, trace) = trace(|| (0..50).try_fold(x.clone(), |x, seed| Layers.conv(&x, 2, seed)?.relu()));
+    let plan = Plan::compile(&trace, &x, &y.unwrap()).unwrap();
+    assert_eq!((plan.steps.len(), plan.slots), (50, 1));
+}
+
+#[test]
+fn a_plan_keeps_the_weights_it_was_made_with() {
+    let w = Parameter::new(random([1, 1, 2, 2], 1));
+    let x = Var::constant(random([1, 3, 3, 2], 2));
+    let (y, trace) = trace(|| x.conv2d(&w.var(), &Window::square(1), 1));
+    let y = y.unwrap();
+    let plan = Plan::compile(&trace, &x, &y).unwrap();
+    w.update(|w| w.data_mut().fill(0.0));
+    assert!(plan.run(x.value()).unwrap().relative_error(y.value()) < 1e-6);
+}
+
+#[test]
+fn misuse_is_an_error() {
+    let x = Var::constant(random([2, 3, 3, 2], 1));
+    let (y, trace) = trace(|| Layers.conv(&x, 2, 1));
+    let y = y.unwrap();
+    let plan = Plan::compile(&trace, &x, &y).unwrap();
+    let error = plan.run(&random([2, 4, 3, 2], 2)).unwrap_err();
+    let expected = "plan: expected an input of shape [2, 3, 3, 2] but for the batch size, got [2, 4, 3, 2]";
+    assert_eq!(error.to_string(), expected);
+    assert!(plan.run(&random([3, 3, 2], 2)).is_err());
+    let stranger = Var::constant(random([2, 3, 3, 2], 1));
+    assert_eq!(Plan::compile(&trace, &stranger, &y).unwrap_err(), Error::NotTraced);
+    assert_eq!(Plan::compile(&trace, &x, &stranger).unwrap_err(), Error::NotTraced);
+}
+
+#[test]
+fn plans_can_be_shared_between_threads() {
+    fn shared<P: Send + Sync>() {}
+    shared::<Plan<f32>>();
+    shared::<Plan<f64>>();
+}
