@@ -1,1 +1,36 @@
-//! What the cross-crate tests share: the seeded weights and the fixtures.
+//! What the cross-crate tests share: weights and inputs made from a formula, and the reference results of PyTorch for
+//! them (`tests/fixtures/`, made by `make.py` there).
+
+pub mod fixtures;
+pub mod seeded;
+
+/// max |a − b| / max |b|: how far `a` is from the reference `b`, as a part of the reference's largest value.
+///
+/// A reference of zeros asks for zeros. A value that is not a number makes the error infinite.
+///
+/// # Panics
+/// If the lengths differ, or the reference is empty.
+pub fn relative_error(a: &[f64], b: &[f64]) -> f64 {
+    assert_eq!(a.len(), b.len(), "lengths of the values and of their reference");
+    assert!(!b.is_empty(), "a reference has values");
+    let difference = max_abs(a.iter().zip(b).map(|(a, b)| a - b));
+    if difference == 0.0 { 0.0 } else { difference / max_abs(b.iter().copied()) }
+}
+
+/// The largest magnitude, infinite if a value is not a number.
+fn max_abs(values: impl Iterator<Item = f64>) -> f64 {
+    values.fold(0.0, |max, v| if v.is_nan() { f64::INFINITY } else { max.max(v.abs()) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::relative_error;
+
+    #[test]
+    fn relative_error_is_relative_to_the_largest_reference() {
+        assert_eq!(relative_error(&[1.0, -4.5], &[1.0, -4.0]), 0.125);
+        assert_eq!(relative_error(&[0.0], &[0.0]), 0.0);
+        assert_eq!(relative_error(&[0.5], &[0.0]), f64::INFINITY);
+        assert_eq!(relative_error(&[f64::NAN, 1.0], &[1.0, 1.0]), f64::INFINITY);
+    }
+}
