@@ -1,0 +1,60 @@
+//! The unit that most networks since 2015 are made of: convolution, batch norm, perhaps a sum, perhaps an activation.
+
+use ocelli_autograd::ops::Activation;
+use ocelli_autograd::tensor::Element;
+use ocelli_autograd::{Var, scope};
+
+use super::{BatchNorm2d, BatchNormOptions, Conv2d, Conv2dOptions, Layer};
+use crate::{Builder, Mode, Result};
+
+/// A convolution with its batch norm and, if there is one, the activation behind it.
+#[derive(Debug)]
+pub struct ConvNorm<T: Element = f32> {
+    names: (Box<str>, Box<str>),
+    conv: Conv2d<T>,
+    norm: BatchNorm2d<T>,
+    activation: Option<Activation>,
+}
+
+impl<T: Element> ConvNorm<T> {
+    /// A unit of the part that `b` builds, in which the convolution and the norm are called `names`: `("conv1", "bn1")`
+    /// in torchvision's residual networks, `("0", "1")` in its `Conv2dNormActivation`.
+    pub fn new(
+        b: &Builder<T>,
+        names: (&str, &str),
+        [in_channels, out_channels]: [usize; 2],
+        conv: Conv2dOptions,
+        norm: BatchNormOptions,
+        activation: Option<Activation>,
+    ) -> Result<Self> {
+        Ok(ConvNorm {
+            names: (names.0.into(), names.1.into()),
+            conv: Conv2d::new(&b.enter(names.0), in_channels, out_channels, conv)?,
+            norm: BatchNorm2d::new(&b.enter(names.1), out_channels, norm)?,
+            activation,
+        })
+    }
+
+    /// As [`forward`](Layer::forward), with `shortcut` added before the activation.
+    pub fn forward_residual(&self, x: &Var<T>, shortcut: &Var<T>, mode: &Mode) -> Result<Var<T>> {
+        self.activate(self.normalised(x, mode)?.add(shortcut)?)
+    }
+
+    fn normalised(&self, x: &Var<T>, mode: &Mode) -> Result<Var<T>> {
+        let y = scope(&self.names.0, || self.conv.forward(x, mode))?;
+        scope(&self.names.1, || self.norm.forward(&y, mode))
+    }
+
+    fn activate(&self, y: Var<T>) -> Result<Var<T>> {
+        Ok(match self.activation {
+            Some(activation) => y.activation(activation)?,
+            None => y,
+        })
+    }
+}
+
+impl<T: Element> Layer<T> for ConvNorm<T> {
+    fn forward(&self, x: &Var<T>, mode: &Mode) -> Result<Var<T>> {
+        self.activate(self.normalised(x, mode)?)
+    }
+}

@@ -1,0 +1,5 @@
+//! Optimizers: from gradients to better parameters.
+
+mod sgd;
+
+pub use sgd::{Sgd, SgdOptions};
