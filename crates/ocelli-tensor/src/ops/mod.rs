@@ -4,6 +4,9 @@ mod activation;
 mod batch_norm;
 mod broadcast;
 mod columns;
+mod concat;
+mod cross_entropy;
+mod dropout;
 mod elementwise;
 pub mod conv;
 mod gemm;
@@ -11,12 +14,16 @@ mod matmul;
 mod pointwise;
 mod pool;
 mod reduce;
+mod softmax;
 #[cfg(test)]
 mod testing;
 mod window;
 
 pub use activation::{Activation, activation, activation_backward};
 pub use batch_norm::{batch_norm, batch_norm_backward, batch_norm_backward_frozen, batch_norm_stats};
+pub use concat::{concat_columns, split_columns};
+pub use cross_entropy::{softmax_cross_entropy, softmax_cross_entropy_backward};
+pub use dropout::dropout_mask;
 pub use elementwise::{add, add_assign, mul, scale};
 pub use conv::{PackedConv, conv2d, conv2d_backward_input, conv2d_backward_weight};
 pub use matmul::{matmul, matmul_nt, matmul_tn};
@@ -25,4 +32,5 @@ pub use pool::{
     global_avg_pool2d_backward, max_pool2d, max_pool2d_backward, max_pool2d_values,
 };
 pub use reduce::{mean_all, sum_all, sum_product_to_shape, sum_rows, sum_to_shape};
+pub use softmax::{log_softmax, log_softmax_backward, softmax, softmax_backward};
 pub use window::{Padding, Window};

@@ -1,0 +1,133 @@
+//! Joining tensors by their columns (channels), and splitting them again; each is the other's gradient.
+
+use crate::{Element, Error, Result, Shape, Tensor, threads};
+
+/// `[…, C₁]`, `[…, C₂]`, … to `[…, C₁ + C₂ + …]`.
+///
+/// Errors if there is no tensor, if one has no dimension, or if they differ in any dimension but the last.
+pub fn concat_columns<T: Element>(tensors: &[&Tensor<T>]) -> Result<Tensor<T>> {
+    const OP: &str = "concat_columns";
+    let Some(first) = tensors.first() else {
+        return Err(Error::argument(OP, "tensor count", "of at least 1", 0));
+    };
+    for tensor in tensors {
+        let shape = tensor.shape();
+        if shape.rank() == 0 || shape.with_columns(1) != first.shape().with_columns(1) {
+            return Err(Error::shape(OP, "input", with_any_columns(first.shape()), shape));
+        }
+    }
+    let columns = tensors.iter().map(|tensor| tensor.shape().columns()).sum();
+    let mut shape = first.shape().to_vec();
+    shape[first.shape().rank() - 1] = columns;
+    let mut out = Tensor::scratch(Shape::new(&shape)?);
+    let chunk = threads::rows_per_chunk(columns);
+    threads::for_each_chunk(out.data_mut(), chunk * columns, |i, out| {
+        for (r, mut row) in out.chunks_exact_mut(columns).enumerate() {
+            for tensor in tensors {
+                let width = tensor.shape().columns();
+                let (part, rest) = row.split_at_mut(width);
+                part.copy_from_slice(&tensor.data()[(i * chunk + r) * width..][..width]);
+                row = rest;
+            }
+        }
+    });
+    Ok(out)
+}
+
+/// `[…, C]` to `[…, C₁]`, `[…, C₂]`, …, given the widths C₁, C₂, ….
+///
+/// Errors if the widths do not add up to C.
+pub fn split_columns<T: Element>(x: &Tensor<T>, widths: &[usize]) -> Result<Vec<Tensor<T>>> {
+    const OP: &str = "split_columns";
+    let columns = x.shape().columns();
+    let total = widths.iter().try_fold(0usize, |total, &width| total.checked_add(width));
+    if total != Some(columns) || x.shape().rank() == 0 {
+        let expected = format!("that add up to the columns of {}", x.shape());
+        return Err(Error::argument(OP, "widths", expected, format!("{widths:?}")));
+    }
+    let mut start = 0;
+    let part = |&width: &usize| {
+        let first = start;
+        start += width;
+        let mut out = Tensor::scratch(x.shape().with_columns(width));
+        let chunk = threads::rows_per_chunk(width);
+        threads::for_each_chunk(out.data_mut(), chunk * width, |i, out| {
+            for (r, row) in out.chunks_exact_mut(width).enumerate() {
+                row.copy_from_slice(&x.data()[(i * chunk + r) * columns + first..][..width]);
+            }
+        });
+        out
+    };
+    Ok(widths.iter().map(part).collect())
+}
+
+fn with_any_columns(shape: &Shape) -> String {
+    let outer = shape.iter().take(shape.rank().saturating_sub(1));
+    let mut dims: Vec<String> = outer.map(|d| d.to_string()).collect();
+    dims.push("C".into());
+    format!("[{}]", dims.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Rng, same_bits};
+    use super::*;
+
+    #[test]
+    fn concat_puts_columns_side_by_side_and_split_takes_them_apart() {
+        for (outer, widths) in [
+            (vec![], vec![2, 3]),
+            (vec![0, 2, 2], vec![1, 2]),
+            (vec![1, 1, 1], vec![17]),
+            (vec![2, 3, 5], vec![1, 24, 0, 3]),
+            (vec![2, 30, 40], vec![8, 17]),
+        ] {
+            let tensors: Vec<Tensor<f32>> = widths
+                .iter()
+                .enumerate()
+                .map(|(i, &width)| {
+                    let dims = [outer.clone(), vec![width]].concat();
+                    Rng::new(i as u64).tensor(Shape::new(&dims).unwrap())
+                })
+                .collect();
+            let joined = concat_columns(&tensors.iter().collect::<Vec<_>>()).unwrap();
+            let columns = widths.iter().sum::<usize>();
+            assert_eq!(joined.shape().columns(), columns);
+            for (i, &x) in joined.data().iter().enumerate() {
+                let (row, mut c, mut t) = (i / columns, i % columns, 0);
+                while c >= widths[t] {
+                    c -= widths[t];
+                    t += 1;
+                }
+                assert_eq!(x, tensors[t].data()[row * widths[t] + c]);
+            }
+            assert_eq!(split_columns(&joined, &widths).unwrap(), tensors);
+        }
+    }
+
+    #[test]
+    fn any_number_of_threads_gives_the_same_bits() {
+        let (a, b) = (Rng::new(1).tensor::<f32>([2, 40, 50, 19]), Rng::new(2).tensor([2, 40, 50, 8]));
+        same_bits(|| {
+            let joined = concat_columns(&[&a, &b]).unwrap();
+            let mut parts = split_columns(&joined, &[10, 17]).unwrap();
+            parts.push(joined);
+            parts
+        });
+    }
+
+    #[test]
+    fn wrong_shapes_are_errors() {
+        let (a, b) = (Tensor::<f32>::zeros([2, 4, 3]), Tensor::zeros([2, 5, 3]));
+        let error = concat_columns(&[&a, &b]).unwrap_err();
+        assert_eq!(error.to_string(), "concat_columns: expected input of shape [2, 4, C], got [2, 5, 3]");
+        let error = concat_columns(&[&a, &Tensor::zeros([4, 3])]).unwrap_err();
+        assert_eq!(error.to_string(), "concat_columns: expected input of shape [2, 4, C], got [4, 3]");
+        let error = concat_columns::<f32>(&[]).unwrap_err();
+        assert_eq!(error.to_string(), "concat_columns: expected tensor count of at least 1, got 0");
+        let error = split_columns(&a, &[1, 1]).unwrap_err();
+        let expected = "split_columns: expected widths that add up to the columns of [2, 4, 3], got [1, 1]";
+        assert_eq!(error.to_string(), expected);
+        assert!(split_columns(&a, &[usize::MAX, 4]).is_err());
+    }
+}

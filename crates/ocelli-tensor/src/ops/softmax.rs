@@ -1,0 +1,239 @@
+//! Softmax and its logarithm over the last axis.
+//!
+//! softmax(x)ⱼ = e^(xⱼ − m) / Σₖ e^(xₖ − m) with m = maxₖ xₖ, so that nothing overflows; log softmax(x)ⱼ = xⱼ − m −
+//! ln Σₖ e^(xₖ − m). A row that holds a NaN becomes NaN.
+
+use super::pointwise::{load, store};
+use crate::simd::{self, Kernel, Simd, math};
+use crate::{Element, Error, Result, Tensor, threads};
+
+/// Softmax of every row of `[…, C]`.
+pub fn softmax<T: Element>(x: &Tensor<T>) -> Tensor<T> {
+    forward(x, false)
+}
+
+/// The logarithm of the softmax of every row of `[…, C]`; exact where the softmax itself would be rounded to 0.
+pub fn log_softmax<T: Element>(x: &Tensor<T>) -> Tensor<T> {
+    forward(x, true)
+}
+
+/// The gradient dx of [`softmax`], from its output y: dxⱼ = yⱼ (dyⱼ − Σₖ dyₖ yₖ).
+///
+/// Errors if the shapes differ.
+pub fn softmax_backward<T: Element>(y: &Tensor<T>, dy: &Tensor<T>) -> Result<Tensor<T>> {
+    backward("softmax_backward", y, dy, false)
+}
+
+/// The gradient dx of [`log_softmax`], from its output y: dxⱼ = dyⱼ − e^yⱼ Σₖ dyₖ.
+///
+/// Errors if the shapes differ.
+pub fn log_softmax_backward<T: Element>(y: &Tensor<T>, dy: &Tensor<T>) -> Result<Tensor<T>> {
+    backward("log_softmax_backward", y, dy, true)
+}
+
+fn forward<T: Element>(x: &Tensor<T>, log: bool) -> Tensor<T> {
+    let mut y = Tensor::scratch(x.shape());
+    let columns = x.shape().columns();
+    let chunk = threads::rows_per_chunk(columns) * columns;
+    threads::for_each_chunk(y.data_mut(), chunk, |i, y| {
+        let x = &x.data()[i * chunk..][..y.len()];
+        simd::dispatch(Forward { log, columns, x, y });
+    });
+    y
+}
+
+fn backward<T: Element>(op: &'static str, y: &Tensor<T>, dy: &Tensor<T>, log: bool) -> Result<Tensor<T>> {
+    if y.shape() != dy.shape() {
+        return Err(Error::shape(op, "dy", y.shape(), dy.shape()));
+    }
+    let mut dx = Tensor::scratch(y.shape());
+    let columns = y.shape().columns();
+    let chunk = threads::rows_per_chunk(columns) * columns;
+    threads::for_each_chunk(dx.data_mut(), chunk, |i, dx| {
+        let (y, dy) = (&y.data()[i * chunk..][..dx.len()], &dy.data()[i * chunk..][..dx.len()]);
+        simd::dispatch(Backward { log, columns, y, dy, dx });
+    });
+    Ok(dx)
+}
+
+struct Forward<'a, T> {
+    log: bool,
+    columns: usize,
+    x: &'a [T],
+    y: &'a mut [T],
+}
+
+impl<T: Element> Kernel<T> for Forward<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd<T>>(self, simd: S) {
+        let Forward { log, columns, x, y } = self;
+        for (x, y) in x.chunks_exact(columns).zip(y.chunks_exact_mut(columns)) {
+            let (max, sum) = exponentials(simd, x, y);
+            let (max, log_sum) = (simd.splat(max), simd.splat(T::from_f64(sum.ln())));
+            let share = simd.splat(T::from_f64(1.0 / sum));
+            for c in (0..columns).step_by(S::LANES) {
+                let n = S::LANES.min(columns - c);
+                let v = if log {
+                    simd.sub(simd.sub(load(simd, x, c, n), max), log_sum)
+                } else {
+                    simd.mul(load(simd, y, c, n), share)
+                };
+                store(simd, v, y, c, n);
+            }
+        }
+    }
+}
+
+/// y = e^(x − max x) for one row; returns max x and Σ y.
+#[inline(always)]
+pub(crate) fn exponentials<T: Element, S: Simd<T>>(simd: S, x: &[T], y: &mut [T]) -> (T, f64) {
+    let mut xs = x.chunks_exact(S::LANES);
+    let mut largest = simd.splat(T::NEG_INFINITY);
+    for x in &mut xs {
+        largest = simd.max(simd.load(x), largest);
+    }
+    let max = xs.remainder().iter().fold(simd.reduce_max(largest), |max, &x| max.max(x));
+    let (zero, largest) = (simd.splat(T::ZERO), simd.splat(max));
+    let mut total = zero;
+    let whole = x.len() / S::LANES * S::LANES;
+    for c in (0..x.len()).step_by(S::LANES) {
+        let n = S::LANES.min(x.len() - c);
+        let below = simd.sub(load(simd, x, c, n), largest);
+        // `exp` gives a number for NaN; what is added here is 0 for numbers, which are not positive, and else NaN.
+        let e = simd.add(math::exp(simd, below), simd.max(zero, below));
+        store(simd, e, y, c, n);
+        if n == S::LANES {
+            total = simd.add(total, e);
+        }
+    }
+    let rest: f64 = y[whole..].iter().map(|y| y.to_f64()).sum();
+    (max, simd.reduce_add(total).to_f64() + rest)
+}
+
+struct Backward<'a, T> {
+    log: bool,
+    columns: usize,
+    y: &'a [T],
+    dy: &'a [T],
+    dx: &'a mut [T],
+}
+
+impl<T: Element> Kernel<T> for Backward<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd<T>>(self, simd: S) {
+        let Backward { log, columns, y, dy, dx } = self;
+        let rows = y.chunks_exact(columns).zip(dy.chunks_exact(columns)).zip(dx.chunks_exact_mut(columns));
+        for ((y, dy), dx) in rows {
+            let mut total = simd.splat(T::ZERO);
+            for c in (0..columns).step_by(S::LANES) {
+                let n = S::LANES.min(columns - c);
+                let dy = load(simd, dy, c, n);
+                total = if log { simd.add(dy, total) } else { simd.mul_add(dy, load(simd, y, c, n), total) };
+            }
+            let total = simd.splat(simd.reduce_add(total));
+            for c in (0..columns).step_by(S::LANES) {
+                let n = S::LANES.min(columns - c);
+                let (y, dy) = (load(simd, y, c, n), load(simd, dy, c, n));
+                let v = if log {
+                    simd.sub(dy, simd.mul(math::exp(simd, y), total))
+                } else {
+                    simd.mul(y, simd.sub(dy, total))
+                };
+                store(simd, v, dx, c, n);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Rng, central_difference, on_every_isa, same_bits};
+    use super::*;
+
+    const SHAPES: [[usize; 2]; 7] = [[0, 3], [1, 1], [3, 1], [2, 3], [5, 17], [1, 24], [40, 1000]];
+
+    fn reference(x: &Tensor<f64>, log: bool) -> Tensor<f64> {
+        let columns = x.shape().columns();
+        Tensor::from_fn(x.shape(), |i| {
+            let row = &x.data()[i / columns * columns..][..columns];
+            let max = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let sum: f64 = row.iter().map(|x| (x - max).exp()).sum();
+            let y = x.data()[i] - max - sum.ln();
+            if log { y } else { y.exp() }
+        })
+    }
+
+    #[test]
+    fn forward_matches_reference() {
+        for shape in SHAPES {
+            let x = Rng::new(1).tensor::<f64>(shape).map(|x| 20.0 * x - 300.0);
+            for (log, f32, f64) in [
+                (false, softmax::<f32> as fn(&_) -> _, softmax::<f64> as fn(&_) -> _),
+                (true, log_softmax, log_softmax),
+            ] {
+                let expected = reference(&x, log);
+                on_every_isa(|| {
+                    assert!(f64(&x).relative_error(&expected) < 1e-13, "{shape:?} {log}");
+                    // x itself is rounded by 2⁻²⁴ · 320.
+                    assert!(f32(&x.cast()).relative_error(&expected.cast()) < 5e-5, "{shape:?} {log}");
+                });
+            }
+        }
+    }
+
+    #[test]
+    fn backward_matches_central_differences() {
+        for shape in [[1, 1], [2, 3], [5, 17], [3, 24]] {
+            let (x, dy) = (Rng::new(2).tensor::<f64>(shape).map(|x| 3.0 * x), Rng::new(3).tensor::<f64>(shape));
+            let (y, log_y) = (softmax(&x), log_softmax(&x));
+            let expected = central_difference(&x, &dy, softmax);
+            let expected_log = central_difference(&x, &dy, log_softmax);
+            on_every_isa(|| {
+                let close = |dx: Tensor<f64>, expected: &Tensor<f64>, tolerance: f64| {
+                    dx.data().iter().zip(expected.data()).all(|(a, b)| (a - b).abs() < tolerance)
+                };
+                assert!(close(softmax_backward(&y, &dy).unwrap(), &expected, 1e-8));
+                assert!(close(log_softmax_backward(&log_y, &dy).unwrap(), &expected_log, 1e-8));
+                let [y, log_y, dy] = [&y, &log_y, &dy].map(|t| t.cast::<f32>());
+                assert!(close(softmax_backward(&y, &dy).unwrap().cast(), &expected, 1e-6));
+                assert!(close(log_softmax_backward(&log_y, &dy).unwrap().cast(), &expected_log, 3e-6));
+            });
+        }
+    }
+
+    #[test]
+    fn extremes_do_not_overflow_and_nan_is_not_lost() {
+        let x = Tensor::from_slice([3, 2], &[1e30, -1e30, 1000.0, f32::NEG_INFINITY, f32::NAN, 1.0]).unwrap();
+        on_every_isa(|| {
+            let y = softmax(&x);
+            assert_eq!(y.data()[0], 1.0);
+            assert!(y.data()[1] < 1e-37 && y.data()[2] == 1.0 && y.data()[3] < 1e-37);
+            assert!(y.data()[4].is_nan() && y.data()[5].is_nan());
+            assert_eq!(log_softmax(&x).data()[..2], [0.0, -2e30]);
+            assert!(log_softmax(&x).data()[5].is_nan());
+        });
+    }
+
+    #[test]
+    fn any_number_of_threads_gives_the_same_bits() {
+        let x = Rng::new(7).tensor::<f32>([90, 1001]);
+        same_bits(|| {
+            let (y, log_y) = (softmax(&x), log_softmax(&x));
+            let (dx, dlog) = (softmax_backward(&y, &x).unwrap(), log_softmax_backward(&log_y, &x).unwrap());
+            vec![y, log_y, dx, dlog]
+        });
+    }
+
+    #[test]
+    fn wrong_shapes_are_errors() {
+        let (y, dy) = (Tensor::<f32>::zeros([2, 3]), Tensor::zeros([3]));
+        let error = softmax_backward(&y, &dy).unwrap_err();
+        assert_eq!(error.to_string(), "softmax_backward: expected dy of shape [2, 3], got [3]");
+        let error = log_softmax_backward(&y, &dy).unwrap_err();
+        assert_eq!(error.to_string(), "log_softmax_backward: expected dy of shape [2, 3], got [3]");
+    }
+}
