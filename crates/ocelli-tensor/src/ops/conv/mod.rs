@@ -8,21 +8,25 @@
 //! textbook form as the baseline of tests and benchmarks. A depthwise convolution (one channel a group) has too little
 //! arithmetic for a matrix product and has loops of its own.
 
+mod algorithm;
 mod depthwise;
 pub mod im2col;
 mod packed;
 mod pad;
 #[cfg(test)]
 mod tests;
+mod winograd;
 
 use std::borrow::Cow;
 
+pub use algorithm::{Algorithm, with_algorithm};
+use algorithm::{Pass, choose};
 pub use packed::PackedConv;
 
-use super::Window;
 use super::gemm::gather::{Epilogue, Rows, gather};
 use super::gemm::reduce::reduce;
 use super::gemm::{Grid, Matrix, Packed, grid};
+use super::{Padding, Window};
 use crate::{Element, Error, Result, Shape, Tensor};
 
 /// The sizes of a convolution, checked against each other.
@@ -51,7 +55,8 @@ impl Geometry {
         let expected = || format!("[{kh}, {kw}, {}, Cout]", in_channels / groups);
         let fits = |w: [usize; 4]| w[..3] == [kh, kw, in_channels / groups] && w[3].is_multiple_of(groups);
         let Some(w) = <[usize; 4]>::try_from(&**w).ok().filter(|&w| fits(w)) else {
-            let expected = if groups == 1 { expected() } else { format!("{} with Cout divisible by {groups}", expected()) };
+            let expected =
+                if groups == 1 { expected() } else { format!("{} with Cout divisible by {groups}", expected()) };
             return Err(Error::shape(op, "weight", expected, w));
         };
         let input = [height, width];
@@ -114,11 +119,21 @@ pub fn conv2d<T: Element>(x: &Tensor<T>, w: &Tensor<T>, window: &Window, groups:
     if w.is_empty() {
         return Ok(Tensor::zeros(*y.shape()));
     }
-    let [cin, cout] = geometry.group();
-    let taps: Vec<usize> = (0..window.taps()).collect();
-    let packed = Packed::new(w.data(), geometry.weight(), groups, &taps, cin, cout);
-    forward(&geometry, x, &packed, &mut y, Epilogue::NONE);
+    match choose(&geometry, Pass::Training) {
+        Algorithm::Im2col => return im2col::conv2d_im2col(x, w, window),
+        Algorithm::Winograd => {
+            winograd::forward(&geometry, x.data(), &winograd::pack(w), y.data_mut(), Epilogue::NONE);
+        }
+        Algorithm::Direct => forward(&geometry, x, &pack(&geometry, w), &mut y, Epilogue::NONE),
+    }
     Ok(y)
+}
+
+/// The weights packed for the forward product.
+fn pack<T: Element>(g: &Geometry, w: &Tensor<T>) -> Packed<T> {
+    let [cin, cout] = g.group();
+    let taps: Vec<usize> = (0..g.window.taps()).collect();
+    Packed::new(w.data(), g.weight(), g.groups, &taps, cin, cout)
 }
 
 /// The forward product with packed weights.
@@ -150,6 +165,23 @@ pub fn conv2d_backward_input<T: Element>(
     let op = "conv2d_backward_input";
     let g = Geometry::new(op, x_shape, w.shape(), window, groups)?;
     g.check_dy(op, dy)?;
+    if !w.is_empty() && choose(&g, Pass::Training) == Algorithm::Winograd && backward_pads(window) {
+        // The same convolution of dy with the weights turned around, and the rest of the kernel as padding.
+        let Padding { top, bottom, left, right } = window.padding;
+        let padding = Padding { top: 2 - top, bottom: 2 - bottom, left: 2 - left, right: 2 - right };
+        let turned = Geometry {
+            input: g.output,
+            output: g.input,
+            in_channels: g.out_channels,
+            out_channels: g.in_channels,
+            window: Window { padding, ..*window },
+            ..g
+        };
+        let mut dx = Tensor::scratch(*x_shape);
+        let w = winograd::pack(&winograd::flipped(w));
+        winograd::forward(&turned, dy.data(), &w, dx.data_mut(), Epilogue::NONE);
+        return Ok(dx);
+    }
     let grids = Grid::backward(g.batch, g.input, g.output, window);
     let shape = Shape::new(&g.x_shape())?;
     let covered = grids.iter().all(|grid| !grid.taps.is_empty()) && !w.is_empty();
@@ -170,6 +202,12 @@ pub fn conv2d_backward_input<T: Element>(
     Ok(dx)
 }
 
+/// Whether the padding of the turned convolution, 2 − padding, exists.
+fn backward_pads(window: &Window) -> bool {
+    let Padding { top, bottom, left, right } = window.padding;
+    [top, bottom, left, right].into_iter().all(|padding| padding <= 2)
+}
+
 /// The gradient of [`conv2d`] with respect to its weights, of shape `w_shape`, from the output's gradient `dy`.
 pub fn conv2d_backward_weight<T: Element>(
     x: &Tensor<T>,
@@ -184,6 +222,10 @@ pub fn conv2d_backward_weight<T: Element>(
     let mut dw = Tensor::scratch(*w_shape);
     if g.is_depthwise() {
         depthwise::backward_weight(&g.forward_grid(), x.data(), dy.data(), dw.data_mut());
+        return Ok(dw);
+    }
+    if !w_shape.is_empty() && choose(&g, Pass::Weight) == Algorithm::Winograd {
+        winograd::backward_weight(&g, x.data(), dy.data(), dw.data_mut());
         return Ok(dw);
     }
     let (grid, x, k) = source(&g, x);

@@ -7,7 +7,8 @@
 //!       tile:    a few rows of C in registers    A is read where it lies, through the rows' pointers
 //! ```
 
-use super::tile::{self, Block, Finish, with_tile};
+pub(crate) use super::tile::Finish;
+use super::tile::{self, Block, with_tile};
 use super::{Grid, Packed, Shared, grid};
 use crate::simd::{Kernel, Simd};
 use crate::{Element, threads};
@@ -70,20 +71,18 @@ pub(crate) fn gather<T: Element>(grid: &Grid, a: Rows<'_, T>, b: &Packed<T>, out
     threads::for_each(pieces.row_chunks * pieces.panel_groups * b.groups, |task| {
         let (task, rows_at) = (task / pieces.row_chunks, task % pieces.row_chunks);
         let (group, panels_at) = (task / pieces.panel_groups, task % pieces.panel_groups);
-        T::dispatch_on(
-            b.isa,
-            Task {
-                grid,
-                a,
-                b,
-                out: out.get(),
-                finish: finish.get(),
-                zeros: &zeros,
-                group,
-                rows: cut(rows, pieces.row_chunks, rows_at),
-                panels: cut(b.panels(), pieces.panel_groups, panels_at),
-            },
-        );
+        let task = Task {
+            grid,
+            a,
+            b,
+            out: out.get(),
+            finish: finish.get(),
+            zeros: &zeros,
+            group,
+            rows: cut(rows, pieces.row_chunks, rows_at),
+            panels: cut(b.panels(), pieces.panel_groups, panels_at),
+        };
+        task.run();
     });
 }
 
@@ -150,18 +149,68 @@ impl<T: Element> Task<'_, T> {
     }
 }
 
-impl<T: Element> Kernel<T> for Task<'_, T> {
+impl<T: Element> Task<'_, T> {
+    fn run(self) {
+        let (sources, targets) = self.pointers();
+        let panels = Panels {
+            sources: &sources,
+            targets: &targets,
+            taps: self.grid.taps.len(),
+            k: self.a.k,
+            b: self.b,
+            group: self.group,
+            panels: self.panels,
+            out: self.out,
+            column: self.group * self.b.columns,
+            finish: Some(self.finish),
+        };
+        // SAFETY: `pointers` made the tables from slices, so that each row has k elements and each target the output's
+        // columns (checked in `gather`, like the epilogue); tasks have disjoint rows or panels.
+        unsafe { panels.run() }
+    }
+}
+
+/// Some rows times some panels, on one thread.
+pub(crate) struct Panels<'a, T: Element> {
+    /// Pointers to the rows' `k` elements, tap by tap.
+    pub sources: &'a [*const T],
+    /// The rows' offsets in `out`.
+    pub targets: &'a [usize],
+    pub taps: usize,
+    pub k: usize,
+    pub b: &'a Packed<T>,
+    pub group: usize,
+    pub panels: std::ops::Range<usize>,
+    pub out: *mut T,
+    /// Where the first panel's columns lie in a row of `out`.
+    pub column: usize,
+    pub finish: Option<Finish<T>>,
+}
+
+impl<T: Element> Panels<'_, T> {
+    /// # Safety
+    /// The sources must be readable for `k` elements each; the targets' `b.columns` elements from `column` on must lie
+    /// within `out` (and within what `finish` points to), and nobody else may access those of these panels.
+    pub unsafe fn run(self) {
+        T::dispatch_on(self.b.isa, Tiles(self));
+    }
+}
+
+/// [`Panels`] whose caller has made its promise. Compiled once for each instruction set.
+struct Tiles<'a, T: Element>(Panels<'a, T>);
+
+impl<T: Element> Kernel<T> for Tiles<'_, T> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd<T>>(self, simd: S) {
-        let (sources, targets) = self.pointers();
-        let (rows, k, taps) = (self.rows.len(), self.a.k, self.grid.taps.len());
+        let this = self.0;
+        let (rows, k, taps) = (this.targets.len(), this.k, this.taps);
         let tiles = rows.div_ceil(S::TILE_ROWS);
-        for panel in self.panels.clone() {
-            let first_column = panel * self.b.width;
-            let live = self.b.width.min(self.b.columns - first_column);
-            let b = self.b.panel(self.group, panel);
+        for panel in this.panels.clone() {
+            let first_column = panel * this.b.width;
+            let live = this.b.width.min(this.b.columns - first_column);
+            let b = this.b.panel(this.group, panel);
             // A block is some whole taps, or a part of one.
             let (tap_block, k_block) = ((DEPTH_BLOCK / k.max(1)).max(1), k.min(DEPTH_BLOCK));
             for tap in (0..taps).step_by(tap_block) {
@@ -171,28 +220,26 @@ impl<T: Element> Kernel<T> for Task<'_, T> {
                     for t in 0..tiles {
                         let tile = cut(rows, tiles, t);
                         let block = Block {
-                            sources: sources[tap * rows + tile.start..].as_ptr(),
+                            sources: this.sources[tap * rows + tile.start..].as_ptr(),
                             stride: rows,
                             taps: tap_count,
                             k_start,
                             k_count,
-                            b: b[(tap * k + k_start) * self.b.width..].as_ptr(),
-                            targets: targets[tile.clone()].as_ptr(),
-                            out: self.out,
-                            column: self.group * self.b.columns + first_column,
+                            b: b[(tap * k + k_start) * this.b.width..].as_ptr(),
+                            targets: this.targets[tile.clone()].as_ptr(),
+                            out: this.out,
+                            column: this.column + first_column,
                             live,
                             first: tap == 0 && k_start == 0,
-                            finish: ends.then_some(&self.finish),
+                            finish: this.finish.as_ref().filter(|_| ends),
                         };
                         let vectors = live.div_ceil(S::LANES);
-                        // SAFETY: `pointers` made the tables from slices, so that each row has k elements; tasks have
-                        // disjoint rows or panels, so nobody else accesses these elements of `out`, whose length and
-                        // the epilogue's are checked in `gather`; `vectors` is chosen by `live`.
+                        // SAFETY: the promise made to `Panels::run`; a panel has `taps · k` rows, and `vectors` is chosen by `live`.
                         unsafe {
                             with_tile!(S, tile.len(), vectors, |R, V| tile::gather::<T, S, R, V>(
                                 simd,
                                 &block,
-                                self.b.width
+                                this.b.width
                             ));
                         }
                     }

@@ -152,7 +152,6 @@ impl Grid {
             }
         }
     }
-
 }
 
 /// The forward grid of a convolution whose kernel rows are single runs of memory: with few input channels and no

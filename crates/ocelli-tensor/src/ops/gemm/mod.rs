@@ -18,9 +18,9 @@ pub(crate) use pack::{Matrix, Packed};
 
 /// A pointer that tasks share; each task reads or writes a part of its own.
 #[derive(Clone, Copy)]
-struct Shared<P>(P);
+pub(crate) struct Shared<P>(pub P);
 
-// SAFETY: a `Shared` is made only in `gather` and `reduce`, whose tasks write disjoint elements and read only operands
+// SAFETY: a `Shared` is made only where products are divided into tasks, which write disjoint elements and read only operands
 // that nobody writes meanwhile (they are borrowed for the whole call).
 unsafe impl<P> Send for Shared<P> {}
 // SAFETY: as above.
@@ -28,7 +28,7 @@ unsafe impl<P> Sync for Shared<P> {}
 
 impl<P: Copy> Shared<P> {
     /// The pointer. A method, so that closures capture the wrapper.
-    fn get(&self) -> P {
+    pub fn get(&self) -> P {
         self.0
     }
 }

@@ -1,10 +1,10 @@
 //! The packed operand `B`: panels of as many columns as a register tile has, each a contiguous `[taps · k, width]`.
 //!
 //! ```text
-//!   B[t, k, n]          panel 0            panel 1
-//!   ┌──────────┐        ┌──────┐           ┌──────┐
-//!   │ t=0      │ taps·k │ 0..w │  then     │ w..2w│   zeros beyond the last column
-//!   │ t=1 …    │        └──────┘           └──────┘
+//!   B[g, t, k, n]       panel 0, group 0   panel 0, group 1  …   panel 1, group 0
+//!   ┌──────────┐        ┌──────┐           ┌──────┐              ┌──────┐
+//!   │ t=0      │ taps·k │ 0..w │           │ 0..w │              │ w..2w│   zeros beyond the last column
+//!   │ t=1 …    │        └──────┘           └──────┘              └──────┘
 //!   └──────────┘
 //! ```
 
@@ -37,6 +37,25 @@ pub(crate) struct Packed<T: Element> {
 impl<T: Element> Packed<T> {
     /// Packs `groups` matrices of the given taps (indices into the source), `k` rows a tap and `columns` columns.
     pub fn new(source: &[T], at: Matrix, groups: usize, taps: &[usize], k: usize, columns: usize) -> Self {
+        let depth = taps.len() * k;
+        let mut packed = Self::scratch(groups, depth, columns);
+        let width = packed.width;
+        threads::for_each_chunk(packed.panels.data_mut(), depth * width, |i, rows| {
+            let (first, group) = (i / groups * width, i % groups);
+            let live = width.min(columns - first);
+            if live < width {
+                rows.fill(T::ZERO);
+            }
+            for (&tap, rows) in taps.iter().zip(rows.chunks_exact_mut((k * width).max(1))) {
+                let source = &source[group * at.group + tap * at.tap + first * at.column..];
+                copy(source, at, rows, width, live);
+            }
+        });
+        packed
+    }
+
+    /// Panels of unspecified content.
+    pub fn scratch(groups: usize, depth: usize, columns: usize) -> Self {
         struct Width;
         impl<T: Element> Kernel<T> for Width {
             type Output = usize;
@@ -47,20 +66,7 @@ impl<T: Element> Packed<T> {
         }
         let isa = simd::current();
         let width = T::dispatch_on(isa, Width);
-        let depth = taps.len() * k;
-        let per_group = columns.div_ceil(width);
-        let mut panels = Tensor::scratch([groups * per_group, depth, width]);
-        threads::for_each_chunk(panels.data_mut(), depth * width, |i, panel| {
-            let (group, first) = (i / per_group, i % per_group * width);
-            let live = width.min(columns - first);
-            if live < width {
-                panel.fill(T::ZERO);
-            }
-            for (&tap, rows) in taps.iter().zip(panel.chunks_exact_mut((k * width).max(1))) {
-                let source = &source[group * at.group + tap * at.tap + first * at.column..];
-                copy(source, at, rows, width, live);
-            }
-        });
+        let panels = Tensor::scratch([columns.div_ceil(width), groups, depth, width]);
         Packed { isa, groups, depth, columns, width, panels }
     }
 
@@ -69,10 +75,15 @@ impl<T: Element> Packed<T> {
         self.columns.div_ceil(self.width)
     }
 
-    /// Panel `panel` of group `group`.
+    /// Panel `panel` of group `group`, `[depth, width]`.
     pub fn panel(&self, group: usize, panel: usize) -> &[T] {
         let size = self.depth * self.width;
-        &self.panels.data()[(group * self.panels() + panel) * size..][..size]
+        &self.panels.data()[(panel * self.groups + group) * size..][..size]
+    }
+
+    /// All panels, `[panels, groups, depth, width]`.
+    pub fn panels_mut(&mut self) -> &mut [T] {
+        self.panels.data_mut()
     }
 }
 

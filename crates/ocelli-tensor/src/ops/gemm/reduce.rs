@@ -7,11 +7,11 @@
 use super::gather::{Rows, cut};
 use super::tile::{self, Strip, with_tile};
 use super::{Grid, Shared, grid};
-use crate::simd::{Kernel, Simd};
+use crate::simd::{self, Kernel, Simd};
 use crate::{Element, Tensor, threads};
 
 /// Pixels that a task walks again for every tile, whose rows are meant to stay in the second-level cache.
-const PIXEL_BLOCK: usize = 256;
+pub(crate) const PIXEL_BLOCK: usize = 256;
 /// Tasks that a product is cut into if it is large enough, and the multiply-adds that make a task worth it.
 const TASKS: usize = 32;
 const TASK_MACS: usize = 1 << 19;
@@ -56,7 +56,7 @@ pub(crate) fn reduce<T: Element>(grid: &Grid, a: Rows<'_, T>, b: Rows<'_, T>, gr
     threads::for_each(parts * groups * slices, |task| {
         let (task, slice) = (task / slices, task % slices);
         let (part, group) = (task / groups, task % groups);
-        crate::simd::dispatch(Task {
+        let task = Task {
             grid,
             a,
             b,
@@ -66,7 +66,8 @@ pub(crate) fn reduce<T: Element>(grid: &Grid, a: Rows<'_, T>, b: Rows<'_, T>, gr
             group,
             pixels: cut(pixels, parts, part),
             columns: cut(m, slices, slice),
-        });
+        };
+        task.run();
     });
     Sums { sums, parts, groups, taps, m, n }
 }
@@ -82,14 +83,9 @@ struct Task<'a, T> {
     columns: std::ops::Range<usize>,
 }
 
-impl<T: Element> Kernel<T> for Task<'_, T> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd<T>>(self, simd: S) {
+impl<T: Element> Task<'_, T> {
+    fn run(self) {
         let (m, n) = (self.a.k, self.b.k);
-        let width = S::LANES * S::TILE_VECTORS;
-        let tiles = self.columns.len().div_ceil(S::TILE_ROWS);
         let (mut pixels, mut rows): (Vec<usize>, Vec<*const T>) = (Vec::new(), Vec::new());
         for start in self.pixels.clone().step_by(PIXEL_BLOCK) {
             let count = PIXEL_BLOCK.min(self.pixels.end - start);
@@ -99,43 +95,78 @@ impl<T: Element> Kernel<T> for Task<'_, T> {
                 grid::OUTSIDE => self.zeros.as_ptr(),
                 pixel => self.b.data[pixel * self.b.columns + self.group * n..][..n].as_ptr(),
             }));
-            for tap in 0..self.grid.taps.len() {
-                for column in (0..n).step_by(width) {
-                    let live = width.min(n - column);
-                    for t in 0..tiles {
-                        let tile = cut(self.columns.len(), tiles, t);
-                        let row = self.columns.start + tile.start;
-                        let strip = Strip {
-                            a: self.a.data[start * self.a.columns + self.group * m + row..].as_ptr(),
-                            a_stride: self.a.columns,
-                            b: rows[tap * count..].as_ptr(),
-                            count,
-                            column,
-                            live,
-                            // SAFETY: the cell (tap, row, column) lies within the part's and group's cells.
-                            c: unsafe { self.c.add((tap * m + row) * n + column) },
-                            c_stride: n,
-                            first: start == self.pixels.start,
-                        };
-                        let vectors = live.div_ceil(S::LANES);
-                        let partial = !live.is_multiple_of(S::LANES);
-                        // SAFETY: A has a row of all groups' columns for every pixel (checked in `reduce`), the rows'
-                        // pointers were made from slices of n elements, each task has its own part, group or rows of
-                        // C, and `vectors` and `PARTIAL` are chosen by `live`.
-                        unsafe {
-                            if partial {
-                                with_tile!(S, tile.len(), vectors, |R, V| tile::reduce::<T, S, R, V, true>(
-                                    simd, &strip
-                                ));
-                            } else {
-                                with_tile!(S, tile.len(), vectors, |R, V| tile::reduce::<T, S, R, V, false>(
-                                    simd, &strip
-                                ));
-                            }
-                        }
+            for (tap, b) in rows.chunks_exact(count).enumerate() {
+                // SAFETY: A has a row of all groups' columns for every pixel (checked in `reduce`), the rows' pointers
+                // were made from slices of n elements, and each task has its own part, group or rows of C.
+                unsafe {
+                    let strips = Strips {
+                        a: self.a.data[start * self.a.columns + self.group * m + self.columns.start..].as_ptr(),
+                        a_stride: self.a.columns,
+                        b,
+                        m: self.columns.len(),
+                        n,
+                        c: self.c.add((tap * m + self.columns.start) * n),
+                        first: start == self.pixels.start,
+                    };
+                    strips.run();
+                }
+            }
+        }
+    }
+}
+
+/// `C[m, n] = Σₚ A[p, m] · B[p, n]` over at most [`PIXEL_BLOCK`] rows, on one thread.
+pub(crate) struct Strips<'a, T> {
+    /// Rows of `m` elements, `a_stride` apart, as many as `b` has.
+    pub a: *const T,
+    pub a_stride: usize,
+    /// Pointers to rows of `n` elements.
+    pub b: &'a [*const T],
+    pub m: usize,
+    pub n: usize,
+    pub c: *mut T,
+    /// Whether C is overwritten rather than added to.
+    pub first: bool,
+}
+
+impl<T: Element> Strips<'_, T> {
+    /// # Safety
+    /// The pointers must be valid as described at the fields, and nobody else may access the `m × n` elements of C.
+    pub unsafe fn run(self) {
+        simd::dispatch(Tiles(self));
+    }
+}
+
+/// [`Strips`] whose caller has made its promise. Compiled once for each instruction set.
+struct Tiles<'a, T>(Strips<'a, T>);
+
+impl<T: Element> Kernel<T> for Tiles<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd<T>>(self, simd: S) {
+        let Strips { a, a_stride, b, m, n, c, first } = self.0;
+        let tiles = m.div_ceil(S::TILE_ROWS);
+        let mut column = 0;
+        while column < n {
+            // Whole registers first, as many as a tile has; then what is left of one.
+            let vectors = ((n - column) / S::LANES).min(S::TILE_VECTORS);
+            let live = if vectors > 0 { vectors * S::LANES } else { n - column };
+            for t in 0..tiles {
+                let tile = cut(m, tiles, t);
+                // SAFETY: the promise made to `Strips::run`; the tile is chosen by `live`.
+                unsafe {
+                    let (a, c) = (a.add(tile.start), c.add(tile.start * n + column));
+                    let b = b.as_ptr();
+                    let strip = Strip { a, a_stride, b, count: self.0.b.len(), column, live, c, c_stride: n, first };
+                    if vectors > 0 {
+                        with_tile!(S, tile.len(), vectors, |R, V| tile::reduce::<T, S, R, V, false>(simd, &strip));
+                    } else {
+                        with_tile!(S, tile.len(), 1, |R, V| tile::reduce::<T, S, R, V, true>(simd, &strip));
                     }
                 }
             }
+            column += live;
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::simd::Simd;
 
 /// What is done to C when its last addend is in.
 #[derive(Clone, Copy)]
-pub(super) struct Finish<T> {
+pub(crate) struct Finish<T> {
     /// One number a column, or null.
     pub bias: *const T,
     /// A tensor laid out as the output that is added to it, or null.
@@ -230,7 +230,7 @@ macro_rules! with_tile {
                 if $vectors == 1 {
                     const $v: usize = 1;
                     $call
-                } else if $s::TILE_VECTORS >= 2 {
+                } else if $s::TILE_VECTORS > 1 {
                     const $v: usize = 2;
                     $call
                 }

@@ -1,0 +1,188 @@
+//! Transformed weights, and the gradient of weights.
+
+use super::planes::{self, Planes, View};
+use super::transform::{FREQUENCIES, INPUTS, TAPS, Transform};
+use super::{Geometry, Tiles};
+use crate::ops::gemm::reduce::{PIXEL_BLOCK, Strips};
+use crate::ops::gemm::{Packed, Shared};
+use crate::simd::{self, Kernel, Simd};
+use crate::{Element, Tensor, threads};
+
+/// Bytes of transformed tiles that are made before they are multiplied, meant to stay in the last-level cache.
+const BLOCK_BYTES: usize = 8 << 20;
+/// The least tiles of such a block, so that its sums are worth loading and storing.
+const MIN_BLOCK: usize = 128;
+/// Tiles that a task transforms.
+const TASK_TILES: usize = 16;
+
+/// U = G w Gᵀ of `w` `[3, 3, Cin, Cout]`, packed as 36 matrices.
+pub(in super::super) fn pack<T: Element>(w: &Tensor<T>) -> Packed<T> {
+    let [cin, cout] = [w.shape()[2], w.shape()[3]];
+    let mut packed = Packed::scratch(FREQUENCIES, cin, cout);
+    let (width, isa) = (packed.width, packed.isa);
+    threads::for_each_chunk(packed.panels_mut(), FREQUENCIES * cin * width, |panel, u| {
+        T::dispatch_on(isa, Weights { w: w.data(), cin, cout, first: panel * width, width, u });
+    });
+    packed
+}
+
+/// The weights of the backward pass to the input: turned by 180° and transposed, `[3, 3, Cout, Cin]`.
+pub(in super::super) fn flipped<T: Element>(w: &Tensor<T>) -> Tensor<T> {
+    const BLOCK: usize = 16;
+    let [cin, cout] = [w.shape()[2], w.shape()[3]];
+    let mut out = Tensor::scratch([TAPS, TAPS, cout, cin]);
+    // Blocks of rows must not straddle taps.
+    let block = if cout % BLOCK == 0 { BLOCK } else { cout };
+    threads::for_each_chunk(out.data_mut(), block * cin, |i, rows| {
+        let (tap, first) = (i * block / cout, i * block % cout);
+        let source = &w.data()[(TAPS * TAPS - 1 - tap) * cin * cout..];
+        for ci in 0..cin {
+            let run = &source[ci * cout + first..][..block];
+            run.iter().enumerate().for_each(|(k, &x)| rows[k * cin + ci] = x);
+        }
+    });
+    out
+}
+
+/// A panel of transformed weights, `[36, Cin, width]`.
+struct Weights<'a, T> {
+    w: &'a [T],
+    cin: usize,
+    cout: usize,
+    first: usize,
+    width: usize,
+    u: &'a mut [T],
+}
+
+impl<T: Element> Kernel<T> for Weights<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd<T>>(self, simd: S) {
+        let Weights { w, cin, cout, first, width, u } = self;
+        let t = Transform { simd };
+        for ci in 0..cin {
+            for v in (0..width).step_by(S::LANES) {
+                let n = cout.saturating_sub(first + v).min(S::LANES);
+                let mut taps = [[simd.splat(T::ZERO); TAPS]; TAPS];
+                for (tap, g) in taps.iter_mut().flatten().enumerate() {
+                    *g = simd.load_partial(&w[(tap * cin + ci) * cout + (first + v).min(cout)..][..n]);
+                }
+                for (f, x) in t.both(taps, |g| t.weight(g)).into_iter().flatten().enumerate() {
+                    simd.store(x, &mut u[(f * cin + ci) * width + v..]);
+                }
+            }
+        }
+    }
+}
+
+/// Writes the gradient of the weights, `[3, 3, Cin, Cout]`.
+pub(in super::super) fn backward_weight<T: Element>(g: &Geometry, x: &[T], dy: &[T], dw: &mut [T]) {
+    let tiles = Tiles::new(g);
+    let (cin, cout) = (g.in_channels, g.out_channels);
+    assert_eq!(x.len(), g.batch * g.input[0] * g.input[1] * cin);
+    assert_eq!(dy.len(), g.batch * g.output[0] * g.output[1] * cout);
+    assert_eq!(dw.len(), TAPS * TAPS * cin * cout);
+    let zeros = vec![T::ZERO; cin.max(cout)];
+    let fitting = BLOCK_BYTES / (FREQUENCIES * (cin + cout) * size_of::<T>());
+    let blocks = tiles.len().div_ceil(fitting.max(MIN_BLOCK)).max(1);
+    let rows = tiles.len().div_ceil(blocks);
+    let (mut v, mut d) = (Planes::new(rows, cin), Planes::new(rows, cout));
+    let (v, d) = (v.view(), d.view());
+    let mut du = Tensor::<T>::zeros([FREQUENCIES, cin, cout]);
+    // Two pieces a frequency where that is worth it, so that threads end at about the same time.
+    let pieces = if cin >= 64 && cin.is_multiple_of(2) { 2 } else { 1 };
+    for block in 0..blocks {
+        let start = block * rows;
+        let count = rows.min(tiles.len().saturating_sub(start));
+        let chunks = count.div_ceil(TASK_TILES);
+        threads::for_each(chunks, |i| {
+            let rows = count * i / chunks..count * (i + 1) / chunks;
+            simd::dispatch(Tiled { tiles: &tiles, start, rows, x, dy, zeros: &zeros, v, d });
+        });
+        threads::for_each_chunk(du.data_mut(), (cin / pieces * cout).max(1), |i, c| {
+            let (f, first) = (i / pieces, i % pieces * (cin / pieces));
+            multiply(f, first, count, v, d, c);
+        });
+    }
+    let out = Shared(dw.as_mut_ptr());
+    threads::for_each(cin, |ci| simd::dispatch(Taps { du: du.data(), cin, cout, ci, dw: out.get() }));
+}
+
+/// Transforms tiles `start + rows` of x and dy to the rows of v and d.
+struct Tiled<'a, T> {
+    tiles: &'a Tiles,
+    start: usize,
+    rows: std::ops::Range<usize>,
+    x: &'a [T],
+    dy: &'a [T],
+    zeros: &'a [T],
+    v: View<T>,
+    d: View<T>,
+}
+
+impl<T: Element> Kernel<T> for Tiled<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd<T>>(self, simd: S) {
+        let Tiled { tiles, start, rows, x, dy, zeros, v, d } = self;
+        let range = start + rows.start..start + rows.end;
+        // SAFETY: this task alone has these rows of v and d.
+        unsafe {
+            planes::input(simd, tiles, range.clone(), (x, zeros), v, rows.start);
+            planes::output_adjoint(simd, tiles, range, (dy, zeros), d, rows.start);
+        }
+    }
+}
+
+/// Adds the product over the rows of v and d at one frequency, for the input channels from `first` on.
+fn multiply<T: Element>(f: usize, first: usize, count: usize, v: View<T>, d: View<T>, c: &mut [T]) {
+    for start in (0..count).step_by(PIXEL_BLOCK) {
+        // SAFETY: v and d have been written by tasks that have ended; all rows up to `count` lie within the planes.
+        unsafe {
+            let rows = start..count.min(start + PIXEL_BLOCK);
+            let b: Vec<_> = rows.map(|p| d.plane(f).add(p * d.columns).cast_const()).collect();
+            let strips = Strips {
+                a: v.plane(f).add(start * v.columns + first),
+                a_stride: v.columns,
+                b: &b,
+                m: c.len() / d.columns,
+                n: d.columns,
+                c: c.as_mut_ptr(),
+                first: false,
+            };
+            strips.run();
+        }
+    }
+}
+
+/// dw = Gᵀ dU G for one input channel.
+struct Taps<'a, T> {
+    du: &'a [T],
+    cin: usize,
+    cout: usize,
+    ci: usize,
+    dw: *mut T,
+}
+
+impl<T: Element> Kernel<T> for Taps<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd<T>>(self, simd: S) {
+        let Taps { du, cin, cout, ci, dw } = self;
+        let t = Transform { simd };
+        for c in (0..cout).step_by(S::LANES) {
+            let n = S::LANES.min(cout - c);
+            let mut frequencies = [[simd.splat(T::ZERO); INPUTS]; INPUTS];
+            for (f, u) in frequencies.iter_mut().flatten().enumerate() {
+                *u = simd.load_partial(&du[(f * cin + ci) * cout + c..][..n]);
+            }
+            for (tap, x) in t.both(frequencies, |u| t.weight_adjoint(u)).into_iter().flatten().enumerate() {
+                // SAFETY: the element lies within dw, whose length `backward_weight` checks; this task alone has `ci`.
+                unsafe { simd.store_partial_ptr(x, dw.add((tap * cin + ci) * cout + c), n) }
+            }
+        }
+    }
+}
