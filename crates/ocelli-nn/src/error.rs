@@ -14,7 +14,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub enum Error {
     /// A recorded operation or a kernel refused its operands.
     #[error(transparent)]
-    Autograd(#[from] ocelli_autograd::Error),
+    Autograd(Box<ocelli_autograd::Error>),
     /// The system could not read or write.
     #[error(transparent)]
     Io(#[from] std::io::Error),
@@ -70,9 +70,15 @@ impl Error {
     }
 }
 
+impl From<ocelli_autograd::Error> for Error {
+    fn from(error: ocelli_autograd::Error) -> Self {
+        Error::Autograd(Box::new(error))
+    }
+}
+
 impl From<tensor::Error> for Error {
     fn from(error: tensor::Error) -> Self {
-        Error::Autograd(error.into())
+        ocelli_autograd::Error::from(error).into()
     }
 }
 

@@ -167,7 +167,9 @@ fn a_checkpoint_that_does_not_fit_is_told_in_full() {
         "the checkpoint does not fit the model: 2 missing (conv1.bias, bn1.running_var); 1 unexpected (head.weight); \
          1 misshaped (fc.weight [10, 48] instead of [5, 48])"
     );
-    assert!(matches!(state.load(&other, false), Err(Error::Mismatch(m)) if m.misshaped.len() == 1 && m.missing.is_empty()));
+    assert!(
+        matches!(state.load(&other, false), Err(Error::Mismatch(m)) if m.misshaped.len() == 1 && m.missing.is_empty())
+    );
     assert_eq!(state.to_checkpoint().unwrap(), before, "nothing has changed");
 
     other.retain(|name| name != "fc.weight");
@@ -196,7 +198,10 @@ fn constants_out_of_their_domain_are_refused() {
     let error = Conv2d::new(&b, 6, 8, Conv2dOptions::new(3).groups(4)).unwrap_err().to_string();
     assert_eq!(error, "Conv2d groups: expected to divide 6 input and 8 output channels, got 4");
     let error = network(&b).unwrap().forward(&Var::constant(Tensor::zeros([1, 1, 1, 2])), &Mode::train(0)).unwrap_err();
-    assert_eq!(error.to_string(), "BatchNorm2d input in training: expected at least 2 values a channel, got [1, 1, 1, 2]");
+    assert_eq!(
+        error.to_string(),
+        "BatchNorm2d input in training: expected at least 2 values a channel, got [1, 1, 1, 4]"
+    );
 }
 
 #[test]
@@ -205,5 +210,8 @@ fn traces_show_where_an_operation_belongs() {
     let (result, trace) = trace::<f32, _>(|| network.forward(&batch().input, &Mode::Eval));
     result.unwrap();
     let scopes: Vec<_> = trace.entries().iter().map(|entry| entry.scope()).collect();
-    assert!(scopes.starts_with(&["stem.conv1"]) && scopes.contains(&"stem.bn1") && scopes.ends_with(&["fc"]), "{scopes:?}");
+    assert!(
+        scopes.starts_with(&["stem.conv1"]) && scopes.contains(&"stem.bn1") && scopes.ends_with(&["fc"]),
+        "{scopes:?}"
+    );
 }
