@@ -8,7 +8,8 @@ thread_local! {
 
 /// Runs `f` without recording anything: operations keep nothing for a backward pass, whatever their inputs require.
 ///
-/// It holds for the calling thread, until `f` returns or panics.
+/// It holds for the calling thread, until `f` returns or panics; so [`threads::install`], which changes threads, goes
+/// around it, not inside.
 ///
 /// ```
 /// use ocelli_autograd::{Parameter, Tensor, no_grad};
@@ -18,6 +19,8 @@ thread_local! {
 /// assert!(!y.requires_grad() && w.var().sum()?.requires_grad());
 /// # Ok::<(), ocelli_autograd::Error>(())
 /// ```
+///
+/// [`threads::install`]: ocelli_tensor::threads::install
 pub fn no_grad<R>(f: impl FnOnce() -> R) -> R {
     struct Restore(bool);
     impl Drop for Restore {

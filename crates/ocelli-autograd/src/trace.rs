@@ -36,6 +36,7 @@ pub struct Entry<T: Element = f32> {
 }
 
 /// Runs `f` and records the operations on `T` that it applies on this thread, except those inside of another `trace`.
+/// [`threads::install`](ocelli_tensor::threads::install), which changes threads, goes around it, not inside.
 ///
 /// ```
 /// use ocelli_autograd::{Tensor, Var, scope, trace};

@@ -48,9 +48,18 @@ impl<T: Element> Var<T> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::super::testing::*;
+    use super::*;
 
     pub fn gradients(g: &Geometry) -> Checked {
-        [false, true].into_iter().try_for_each(|ceil| gradcheck(&[g.image(1)], |v| v[0].max_pool2d(&g.window, ceil)))
+        [false, true].into_iter().try_for_each(|ceil| {
+            let x = g.image(1);
+            // All taps of a dilated window can lie on padding; the maximum is then −∞, which has no differences.
+            let finite = |y: Tensor<f64>| y.data().iter().all(|y| y.is_finite());
+            if !ops::max_pool2d_values(&x, &g.window, ceil).is_ok_and(finite) {
+                return Ok(());
+            }
+            gradcheck(&[x], |v| v[0].max_pool2d(&g.window, ceil))
+        })
     }
 
     #[test]

@@ -10,15 +10,20 @@ mod avg_pool2d;
 mod batch_norm;
 mod batch_norm_eval;
 mod columns;
+mod concat;
 mod conv2d;
+mod cross_entropy;
+mod dropout;
 mod global_avg_pool2d;
 mod linear;
+mod log_softmax;
 mod matmul;
 mod max_pool2d;
 mod mean;
 mod mul;
 mod reshape;
 mod scale;
+mod softmax;
 mod subsample_pad;
 mod sum;
 #[cfg(test)]
@@ -34,15 +39,20 @@ pub use avg_pool2d::AvgPool2d;
 pub use batch_norm::{BatchNorm, BatchStats};
 pub use batch_norm_eval::BatchNormEval;
 pub use columns::Columns;
+pub use concat::Concat;
 pub use conv2d::Conv2d;
+pub use cross_entropy::CrossEntropy;
+pub use dropout::Dropout;
 pub use global_avg_pool2d::GlobalAvgPool2d;
 pub use linear::Linear;
+pub use log_softmax::LogSoftmax;
 pub use matmul::Matmul;
 pub use max_pool2d::MaxPool2d;
 pub use mean::Mean;
 pub use mul::Mul;
 pub use reshape::Reshape;
 pub use scale::Scale;
+pub use softmax::Softmax;
 pub use subsample_pad::SubsamplePad;
 pub use sum::Sum;
 #[cfg(test)]
@@ -56,9 +66,13 @@ pub const ALL: &[&str] = &[
     "batch_norm",
     "batch_norm_eval",
     "columns",
+    "concat",
     "conv2d",
+    "cross_entropy",
+    "dropout",
     "global_avg_pool2d",
     "linear",
+    "log_softmax",
     "matmul",
     "max_pool2d",
     "mean",
@@ -69,6 +83,7 @@ pub const ALL: &[&str] = &[
     "scale",
     "sigmoid",
     "silu",
+    "softmax",
     "subsample_pad",
     "sum",
 ];
@@ -82,9 +97,13 @@ const CHECKS: &[(&str, fn(&testing::Geometry) -> testing::Checked)] = &[
     ("batch_norm", batch_norm::tests::gradients),
     ("batch_norm_eval", batch_norm_eval::tests::gradients),
     ("columns", columns::tests::gradients),
+    ("concat", concat::tests::gradients),
     ("conv2d", conv2d::tests::gradients),
+    ("cross_entropy", cross_entropy::tests::gradients),
+    ("dropout", dropout::tests::gradients),
     ("global_avg_pool2d", global_avg_pool2d::tests::gradients),
     ("linear", linear::tests::gradients),
+    ("log_softmax", log_softmax::tests::gradients),
     ("matmul", matmul::tests::gradients),
     ("max_pool2d", max_pool2d::tests::gradients),
     ("mean", mean::tests::gradients),
@@ -95,6 +114,7 @@ const CHECKS: &[(&str, fn(&testing::Geometry) -> testing::Checked)] = &[
     ("scale", scale::tests::gradients),
     ("sigmoid", activation::tests::sigmoid),
     ("silu", activation::tests::silu),
+    ("softmax", softmax::tests::gradients),
     ("subsample_pad", subsample_pad::tests::gradients),
     ("sum", sum::tests::gradients),
 ];

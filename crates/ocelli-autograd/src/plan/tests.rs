@@ -136,6 +136,24 @@ fn constants_are_computed_once() {
 }
 
 #[test]
+fn dropout_vanishes() {
+    let x = Var::constant(random([2, 3, 3, 4], 1));
+    let (y, trace) = trace(|| Layers.conv(&x, 4, 1)?.dropout(0.5, 1)?.relu());
+    let plan = Plan::compile(&trace, &x, &y.unwrap()).unwrap();
+    assert_eq!(plan.to_string(), "conv2d + relu\n");
+    let expected = Layers.conv(&x, 4, 1).unwrap().relu().unwrap();
+    assert!(plan.run(x.value()).unwrap().relative_error(expected.value()) < 1e-6);
+}
+
+#[test]
+fn a_plan_may_do_nothing() {
+    let x = Var::constant(random([2, 4], 1));
+    let (y, trace) = trace(|| x.dropout(0.5, 1));
+    let plan = Plan::compile(&trace, &x, &y.unwrap()).unwrap();
+    assert_eq!((plan.run(x.value()).unwrap(), plan.steps.len()), (x.value().clone(), 0));
+}
+
+#[test]
 fn scopes_name_the_steps() {
     let text = compiled(|l, x| crate::scope("layer1", || l.conv(x, 4, 1)?.relu()));
     assert_eq!(text, "layer1: conv2d + relu\n");

@@ -1,0 +1,51 @@
+//! y = the inputs' channels side by side; each dx is its columns of dy.
+
+use ocelli_tensor::{Element, Tensor, ops};
+
+use crate::{Gradients, Op, Result, Var};
+
+/// Concatenation along the last dimension.
+#[derive(Debug, Clone, Copy)]
+pub struct Concat;
+
+impl<T: Element> Op<T> for Concat {
+    /// The inputs' numbers of columns.
+    type Saved = Vec<usize>;
+
+    fn name(&self) -> &'static str {
+        "concat"
+    }
+
+    fn forward(&self, inputs: &[&Tensor<T>], _: &[bool]) -> Result<(Tensor<T>, Self::Saved)> {
+        Ok((ops::concat_columns(inputs)?, inputs.iter().map(|x| x.shape().columns()).collect()))
+    }
+
+    fn backward(&self, columns: Self::Saved, dy: Tensor<T>, needs: &[bool]) -> Result<Gradients<T>> {
+        let gradients = ops::split_columns(&dy, &columns)?.into_iter().zip(needs);
+        Ok(gradients.map(|(dx, &needed)| needed.then_some(dx)).collect())
+    }
+}
+
+impl<T: Element> Var<T> {
+    /// Values `[…, C₁]`, `[…, C₂]`, … of otherwise equal shapes as one `[…, C₁ + C₂ + …]`.
+    pub fn concat(values: &[&Var<T>]) -> Result<Var<T>> {
+        Var::apply(Concat, values)
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::super::testing::*;
+    use crate::Var;
+
+    pub fn gradients(g: &Geometry) -> Checked {
+        let (a, b) = (g.image(1), g.image_of(g.out_channels, 2));
+        gradcheck(&[a.clone()], |v| Var::concat(&[&v[0]]))?;
+        gradcheck(&[a, b], |v| Var::concat(&[&v[0], &v[1], &v[0]]))
+    }
+
+    #[test]
+    fn gradients_are_right() {
+        for_all_geometries(gradients);
+    }
+}
