@@ -153,34 +153,43 @@ impl<T: Element, F: Terms<T, K>, const K: usize> Kernel<T> for Block<'_, T, F, K
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd<T>>(self, simd: S) {
-        let Block { f, start, rows, columns, sums } = self;
-        let stride = padded(columns);
-        let quads = rows / 4 * 4;
+    fn run<S: Simd<T>>(mut self, simd: S) {
+        let whole = self.columns / S::LANES * S::LANES;
         // Rows are read as they lie in memory, four at once, so that sums are loaded and stored a fourth as often.
+        let quads = self.rows / 4 * 4;
         for row in (0..quads).step_by(4) {
-            for c in (0..columns).step_by(S::LANES) {
-                let n = S::LANES.min(columns - c);
-                let at = start + row * columns + c;
-                let t0 = f.terms(simd, at, c, n);
-                let t1 = f.terms(simd, at + columns, c, n);
-                let t2 = f.terms(simd, at + 2 * columns, c, n);
-                let t3 = f.terms(simd, at + 3 * columns, c, n);
-                for k in 0..K {
-                    let sum = &mut sums[k * stride + c..];
-                    let four = simd.add(simd.add(t0[k], t1[k]), simd.add(t2[k], t3[k]));
-                    simd.store(simd.add(simd.load(sum), four), sum);
-                }
+            for c in (0..whole).step_by(S::LANES) {
+                self.add::<S, 4>(simd, row, c, S::LANES);
+            }
+            if whole < self.columns {
+                self.add::<S, 4>(simd, row, whole, self.columns - whole);
             }
         }
-        for row in quads..rows {
-            for c in (0..columns).step_by(S::LANES) {
-                let t = f.terms(simd, start + row * columns + c, c, S::LANES.min(columns - c));
-                for k in 0..K {
-                    let sum = &mut sums[k * stride + c..];
-                    simd.store(simd.add(simd.load(sum), t[k]), sum);
-                }
+        for row in quads..self.rows {
+            for c in (0..self.columns).step_by(S::LANES) {
+                self.add::<S, 1>(simd, row, c, S::LANES.min(self.columns - c));
             }
+        }
+    }
+}
+
+impl<T: Element, F: Terms<T, K>, const K: usize> Block<'_, T, F, K> {
+    /// Adds columns `c` to `c + n - 1` of `R` rows, 1 or 4.
+    #[inline(always)]
+    fn add<S: Simd<T>, const R: usize>(&mut self, simd: S, row: usize, c: usize, n: usize) {
+        let at = self.start + row * self.columns + c;
+        let mut terms = self.f.terms(simd, at, c, n);
+        if R == 4 {
+            let second = self.f.terms(simd, at + self.columns, c, n);
+            let third = self.f.terms(simd, at + 2 * self.columns, c, n);
+            let fourth = self.f.terms(simd, at + 3 * self.columns, c, n);
+            for k in 0..K {
+                terms[k] = simd.add(simd.add(terms[k], second[k]), simd.add(third[k], fourth[k]));
+            }
+        }
+        for k in 0..K {
+            let sum = &mut self.sums[k * padded(self.columns) + c..];
+            simd.store(simd.add(simd.load(sum), terms[k]), sum);
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Joining tensors by their columns (channels), and splitting them again; each is the other's gradient.
 
+use crate::simd::{self, Kernel, Simd};
 use crate::{Element, Error, Result, Shape, Tensor, threads};
 
 /// `[…, C₁]`, `[…, C₂]`, … to `[…, C₁ + C₂ + …]`.
@@ -22,13 +23,12 @@ pub fn concat_columns<T: Element>(tensors: &[&Tensor<T>]) -> Result<Tensor<T>> {
     let mut out = Tensor::scratch(Shape::new(&shape)?);
     let chunk = threads::rows_per_chunk(columns);
     threads::for_each_chunk(out.data_mut(), chunk * columns, |i, out| {
-        for (r, mut row) in out.chunks_exact_mut(columns).enumerate() {
-            for tensor in tensors {
-                let width = tensor.shape().columns();
-                let (part, rest) = row.split_at_mut(width);
-                part.copy_from_slice(&tensor.data()[(i * chunk + r) * width..][..width]);
-                row = rest;
-            }
+        let mut first = 0;
+        for tensor in tensors {
+            let width = tensor.shape().columns();
+            let from = Columns { data: &tensor.data()[i * chunk * width..], columns: width, first: 0 };
+            simd::dispatch(CopyColumns { width, from, to: Columns { data: out, columns, first } });
+            first += width;
         }
     });
     Ok(out)
@@ -52,13 +52,48 @@ pub fn split_columns<T: Element>(x: &Tensor<T>, widths: &[usize]) -> Result<Vec<
         let mut out = Tensor::scratch(x.shape().with_columns(width));
         let chunk = threads::rows_per_chunk(width);
         threads::for_each_chunk(out.data_mut(), chunk * width, |i, out| {
-            for (r, row) in out.chunks_exact_mut(width).enumerate() {
-                row.copy_from_slice(&x.data()[(i * chunk + r) * columns + first..][..width]);
-            }
+            let from = Columns { data: &x.data()[i * chunk * columns..], columns, first };
+            simd::dispatch(CopyColumns { width, from, to: Columns { data: out, columns: width, first: 0 } });
         });
         out
     };
     Ok(widths.iter().map(part).collect())
+}
+
+/// Columns `first` and the following of rows of `columns` columns.
+struct Columns<D> {
+    data: D,
+    columns: usize,
+    first: usize,
+}
+
+/// Copies `width` columns of all rows of `to`. (For rows this short, a call of `memcpy` each costs more than the copy.)
+struct CopyColumns<'a, T> {
+    width: usize,
+    from: Columns<&'a [T]>,
+    to: Columns<&'a mut [T]>,
+}
+
+impl<T: Element> Kernel<T> for CopyColumns<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd<T>>(self, simd: S) {
+        let CopyColumns { width, from, to } = self;
+        if width == 0 {
+            return;
+        }
+        let rows = from.data.chunks_exact(from.columns).zip(to.data.chunks_exact_mut(to.columns));
+        for (from_row, to_row) in rows {
+            let from = &from_row[from.first..from.first + width];
+            let to = &mut to_row[to.first..to.first + width];
+            let (mut xs, mut ys) = (from.chunks_exact(S::LANES), to.chunks_exact_mut(S::LANES));
+            for (x, y) in (&mut xs).zip(&mut ys) {
+                simd.store(simd.load(x), y);
+            }
+            simd.store_partial(simd.load_partial(xs.remainder()), ys.into_remainder());
+        }
+    }
 }
 
 fn with_any_columns(shape: &Shape) -> String {

@@ -1,5 +1,7 @@
 //! Maximum pooling, with PyTorch's rules: padding never wins, the first of equal values does, and NaN beats all.
 
+use std::ops::Range;
+
 use super::{Geometry, Tap, Taps};
 use crate::ops::pointwise::{load, store};
 use crate::ops::window::Window;
@@ -95,7 +97,18 @@ trait Index: Copy + Send + Sync + PartialEq {
     fn new(tap: usize) -> Self;
     /// From a lane that holds a small integer.
     fn from_lane<T: Element>(lane: T) -> Self;
+
+    /// Converts as many lanes as `dst` has room for.
+    #[inline(always)]
+    fn store<T: Element, S: Simd<T>>(simd: S, v: S::V, dst: &mut [Self]) {
+        let mut lanes = [T::ZERO; MAX_LANES];
+        simd.store(v, &mut lanes);
+        dst.iter_mut().zip(&lanes[..S::LANES]).for_each(|(place, &lane)| *place = Self::from_lane(lane));
+    }
 }
+
+/// Lanes of the widest register.
+const MAX_LANES: usize = 16;
 
 /// The integer's low bits: adding 2⁵² moves them to the end of the mantissa, which, unlike a conversion that saturates,
 /// the compiler turns into vector code.
@@ -158,34 +171,69 @@ impl<T: Element, I: Index> Kernel<T> for Forward<'_, T, I> {
         let Geometry { output: [oh, _], channels, .. } = geometry;
         let row = geometry.output_row();
         let mut taps = Taps::new(geometry);
-        let mut lanes = vec![T::ZERO; S::LANES];
-        let (lowest, infinity) = (simd.splat(T::NEG_INFINITY), simd.splat(-T::NEG_INFINITY));
         for (r, (y, argmax)) in y.chunks_exact_mut(row).zip(argmax.chunks_exact_mut(row)).enumerate() {
             let (image, oy) = ((first + r) / oh, (first + r) % oh);
             let x = &x[image * geometry.image()..][..geometry.image()];
-            let mut largest = lowest;
+            let mut largest = simd.splat(T::NEG_INFINITY);
             for (ox, (y, argmax)) in y.chunks_exact_mut(channels).zip(argmax.chunks_exact_mut(channels)).enumerate() {
                 let (base, taps) = taps.of(oy, ox);
-                let first_place = simd.splat(first_index(taps));
-                for c in (0..channels).step_by(S::LANES) {
-                    let n = S::LANES.min(channels - c);
-                    let (mut best, mut place) = (lowest, first_place);
-                    for tap in taps {
-                        // `min` returns its second operand where either is NaN: here NaN counts as +∞.
-                        let v = simd.min(load(simd, x, base + tap.offset + c, n), infinity);
-                        place = simd.select_gt(v, best, simd.splat(tap.index), place);
-                        best = simd.max(v, best);
-                    }
-                    largest = simd.max(best, largest);
-                    store(simd, best, y, c, n);
-                    simd.store(place, &mut lanes);
-                    argmax[c..c + n].iter_mut().zip(&lanes).for_each(|(place, &lane)| *place = I::from_lane(lane));
+                let pixel = Pixel { x: &x[base..], taps };
+                let mut c = 0;
+                while c + 4 * S::LANES <= channels {
+                    largest = pixel.pool::<S, I, 4>(simd, c..c + 4 * S::LANES, (y, argmax), largest);
+                    c += 4 * S::LANES;
+                }
+                while c < channels {
+                    let end = channels.min(c + S::LANES);
+                    largest = pixel.pool::<S, I, 1>(simd, c..end, (y, argmax), largest);
+                    c = end;
                 }
             }
             if simd.reduce_max(largest) == -T::NEG_INFINITY {
                 row_with_nan(x, &mut taps, oy, y, argmax);
             }
         }
+    }
+}
+
+/// An output pixel's window: the image from the pixel's base on, and the taps.
+struct Pixel<'a, T> {
+    x: &'a [T],
+    taps: &'a [Tap<T>],
+}
+
+impl<T: Element> Pixel<'_, T> {
+    /// The maxima of the given channels, which fill `R` registers or, if that is 1, a part of one, and where they are,
+    /// into these channels of the pixel's output. Returns the larger of each of them and `largest`.
+    #[inline(always)]
+    fn pool<S: Simd<T>, I: Index, const R: usize>(
+        &self,
+        simd: S,
+        channels: Range<usize>,
+        (y, argmax): (&mut [T], &mut [I]),
+        mut largest: S::V,
+    ) -> S::V {
+        let n = if R == 1 { channels.len() } else { S::LANES };
+        let infinity = simd.splat(-T::NEG_INFINITY);
+        let mut best = [simd.splat(T::NEG_INFINITY); R];
+        let mut place = [simd.splat(first_index(self.taps)); R];
+        for tap in self.taps {
+            let index = simd.splat(tap.index);
+            let x = &self.x[tap.offset..][channels.clone()];
+            for r in 0..R {
+                // `min` returns its second operand where either is NaN: here NaN counts as +∞.
+                let v = simd.min(load(simd, x, r * S::LANES, n), infinity);
+                place[r] = simd.select_gt(v, best[r], index, place[r]);
+                best[r] = simd.max(v, best[r]);
+            }
+        }
+        let (y, argmax) = (&mut y[channels.clone()], &mut argmax[channels]);
+        for r in 0..R {
+            largest = simd.max(best[r], largest);
+            store(simd, best[r], y, r * S::LANES, n);
+            I::store(simd, place[r], &mut argmax[r * S::LANES..][..n]);
+        }
+        largest
     }
 }
 
