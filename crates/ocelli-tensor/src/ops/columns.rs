@@ -183,13 +183,13 @@ impl<T: Element, F: Terms<T, K>, const K: usize> Block<'_, T, F, K> {
             let second = self.f.terms(simd, at + self.columns, c, n);
             let third = self.f.terms(simd, at + 2 * self.columns, c, n);
             let fourth = self.f.terms(simd, at + 3 * self.columns, c, n);
-            for k in 0..K {
-                terms[k] = simd.add(simd.add(terms[k], second[k]), simd.add(third[k], fourth[k]));
+            for (k, term) in terms.iter_mut().enumerate() {
+                *term = simd.add(simd.add(*term, second[k]), simd.add(third[k], fourth[k]));
             }
         }
-        for k in 0..K {
+        for (k, term) in terms.into_iter().enumerate() {
             let sum = &mut self.sums[k * padded(self.columns) + c..];
-            simd.store(simd.add(simd.load(sum), terms[k]), sum);
+            simd.store(simd.add(simd.load(sum), term), sum);
         }
     }
 }

@@ -45,7 +45,7 @@ pub fn softmax_cross_entropy_backward<T: Element>(
     let on_target = T::from_f64(share * (1.0 - label_smoothing));
     let mut dx = probabilities.map(|p| (p - uniform) * factor);
     for (row, &target) in dx.data_mut().chunks_exact_mut(columns).zip(targets) {
-        row[target as usize] = row[target as usize] - on_target;
+        row[target as usize] -= on_target;
     }
     Ok(dx)
 }
@@ -86,7 +86,7 @@ impl<T: Element> Kernel<T> for Forward<'_, T> {
         for (((x, y), &target), loss) in rows {
             let (max, sum) = exponentials(simd, x, y);
             let share = T::from_f64(1.0 / sum);
-            y.iter_mut().for_each(|y| *y = *y * share);
+            y.iter_mut().for_each(|y| *y *= share);
             let log = |x: T| x.to_f64() - max.to_f64() - sum.ln();
             *loss = -(1.0 - label_smoothing) * log(x[target as usize]);
             if label_smoothing > 0.0 {

@@ -45,11 +45,11 @@ pub fn max_pool2d<T: Element>(x: &Tensor<T>, window: &Window, ceil_mode: bool) -
     let geometry = Geometry::new("max_pool2d", "input", x.shape(), window, ceil_mode)?;
     let shape = geometry.output_shape();
     let (y, taps) = match window.taps() {
-        0..=0x100 => {
+        n if n <= 1 << 8 => {
             let mut taps = vec![0; shape.len()];
             (pool::<T, u8>(x, geometry, &mut taps), Indices::Bytes(taps))
         }
-        0..=0x1_0000 => {
+        n if n <= 1 << 16 => {
             let mut taps = vec![0; shape.len()];
             (pool::<T, u16>(x, geometry, &mut taps), Indices::Words(taps))
         }

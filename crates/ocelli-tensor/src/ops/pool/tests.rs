@@ -14,8 +14,11 @@ fn positions(window: &Window, axis: usize, o: usize, size: usize) -> Vec<Option<
     (0..window.kernel_size[axis]).map(tap).collect()
 }
 
-/// For every output element, in order: the output pixel and the window's elements `(tap, index in x)`.
-fn windows(x: &Shape, output: [usize; 2], window: &Window) -> Vec<([usize; 2], Vec<(usize, usize)>)> {
+/// An output pixel and the indices in x of its window's elements of one channel.
+type OutputWindow = ([usize; 2], Vec<usize>);
+
+/// The windows of every output element, in order.
+fn windows(x: &Shape, output: [usize; 2], window: &Window) -> Vec<OutputWindow> {
     let [n, h, w, channels] = x.nhwc("test", "x").unwrap();
     let mut all = Vec::new();
     for (image, oy, ox) in
@@ -23,14 +26,9 @@ fn windows(x: &Shape, output: [usize; 2], window: &Window) -> Vec<([usize; 2], V
     {
         let (ys, xs) = (positions(window, 0, oy, h), positions(window, 1, ox, w));
         for c in 0..channels {
-            let mut taps = Vec::new();
-            for (ky, y) in ys.iter().enumerate() {
-                for (kx, x) in xs.iter().enumerate() {
-                    let at = y.zip(*x).map(|(y, x)| ((image * h + y) * w + x) * channels + c);
-                    taps.extend(at.map(|at| (ky * window.kernel_size[1] + kx, at)));
-                }
-            }
-            all.push(([oy, ox], taps));
+            let at = |y, x| ((image * h + y) * w + x) * channels + c;
+            let elements = ys.iter().flatten().flat_map(|y| xs.iter().flatten().map(move |x| at(y, x)));
+            all.push(([oy, ox], elements.collect()));
         }
     }
     all
@@ -41,9 +39,9 @@ fn reference_max(x: &Tensor<f64>, output: [usize; 2], window: &Window) -> (Tenso
     let all = windows(x.shape(), output, window);
     let places: Vec<Option<usize>> = all
         .iter()
-        .map(|(_, taps)| {
-            let mut best = taps.first()?.1;
-            for &(_, at) in taps {
+        .map(|(_, elements)| {
+            let mut best = *elements.first()?;
+            for &at in elements {
                 let (v, max) = (x.data()[at], x.data()[best]);
                 if v > max || v.is_nan() {
                     best = at;
@@ -62,13 +60,13 @@ fn reference_avg(x: &Tensor<f64>, output: [usize; 2], window: &Window, include_p
     let all = windows(x.shape(), output, window);
     let padded = [h + window.padding.top + window.padding.bottom, w + window.padding.left + window.padding.right];
     Tensor::from_fn([n, output[0], output[1], c], |i| {
-        let (pixel, taps) = &all[i];
-        let on_padding = |axis: usize| {
+        let (pixel, elements) = &all[i];
+        let on_padded = |axis: usize| {
             let position = |t| pixel[axis] * window.stride[axis] + t * window.dilation[axis];
             (0..window.kernel_size[axis]).filter(|&t| position(t) < padded[axis]).count()
         };
-        let count = if include_pad { on_padding(0) * on_padding(1) } else { taps.len() };
-        taps.iter().map(|&(_, at)| x.data()[at]).sum::<f64>() / count.max(1) as f64
+        let count = if include_pad { on_padded(0) * on_padded(1) } else { elements.len() };
+        elements.iter().map(|&at| x.data()[at]).sum::<f64>() / count.max(1) as f64
     })
 }
 
@@ -79,7 +77,7 @@ prop_compose! {
         dilation in prop_oneof![3 => Just([1, 1]), 1 => [1usize..4, 1usize..4]],
         padding in [0usize..4, 0usize..4, 0usize..4, 0usize..4],
     ) -> Window {
-        let half = [0, 1].map(|axis| (dilation[axis] * (kernel_size[axis] - 1) + 1) / 2);
+        let half = [0, 1].map(|axis| (dilation[axis] * (kernel_size[axis] - 1)).div_ceil(2));
         let [top, bottom, left, right] = padding;
         let padding = Padding {
             top: top.min(half[0]),
