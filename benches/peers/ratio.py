@@ -1,0 +1,25 @@
+"""Reads benchmark results, one JSON object after another, Ocelli's without `engine`; prints per engine the best median
+of all rounds, and the time of each peer divided by Ocelli's (above 1: Ocelli is faster)."""
+
+import json
+import sys
+
+
+def objects(text):
+    decoder, rest = json.JSONDecoder(), text.lstrip()
+    while rest:
+        value, end = decoder.raw_decode(rest)
+        yield value
+        rest = rest[end:].lstrip()
+
+
+best = {}
+for result in objects(sys.stdin.read()):
+    engine = result.get("engine", "Ocelli")
+    if engine not in best or result["median_ms"] < best[engine]["median_ms"]:
+        best[engine] = result
+ours = best["Ocelli"]
+print(f"{ours['model']}, {ours['mode']}, batch {ours['batch']}, {ours['threads']} threads")
+for engine, result in best.items():
+    ratio = result["median_ms"] / ours["median_ms"]
+    print(f"{engine:40} {result['median_ms']:9.2f} ms  {result['peak_rss_mib']:6} MiB  x{ratio:.2f}")
