@@ -1,0 +1,184 @@
+//! `ocelli bench`: how long a model takes here.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use ocelli_train::zoo::nn::autograd::Var;
+use ocelli_train::zoo::nn::loss::cross_entropy;
+use ocelli_train::zoo::nn::optim::{Sgd, SgdOptions};
+use ocelli_train::zoo::nn::tensor::{Tensor, threads};
+use ocelli_train::zoo::nn::{self, Mode};
+use ocelli_train::zoo::{Model, variant};
+use serde::Serialize;
+
+use crate::arguments::{Threads, at_least_one};
+use crate::error::Result;
+use crate::output::{Style, count, print_json, print_line};
+
+const WARM_UPS: usize = 3;
+const LEAST_RUNS: usize = 10;
+const LEAST_TIME: Duration = Duration::from_secs(3);
+/// Small, so that the weights stay finite on noise.
+const LR: f64 = 1e-3;
+
+/// Measure how long a model takes on this machine
+#[derive(Debug, Args)]
+#[command(after_help = "\
+After 3 warm-ups at least 10 runs are taken and at least 3 seconds spent; the median counts. Inference is the compiled
+plan; a training run is forward, cross-entropy, backward and an SGD step with momentum. A multiply-accumulate counts as
+two operations, and training as three forward passes. The input is noise, the weights are random.
+
+Examples:
+  ocelli bench resnet50
+  ocelli bench resnet18 --train --batch 16 --threads 2
+  ocelli bench tf_efficientnet_lite0 --json")]
+pub struct Bench {
+    /// A model of `ocelli models`
+    #[arg(value_name = "MODEL")]
+    model: String,
+    /// Images at once
+    #[arg(long, value_name = "N", default_value = "1", value_parser = at_least_one())]
+    batch: usize,
+    #[command(flatten)]
+    threads: Threads,
+    /// Height and width of the images [default: the model's own]
+    #[arg(long, value_name = "S", value_parser = at_least_one())]
+    input_size: Option<usize>,
+    /// Measure training steps in place of inference
+    #[arg(long)]
+    train: bool,
+    /// Print {model, mode, batch, threads, median_ms, min_ms, runs, gflops, peak_rss_mib}
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Report {
+    model: &'static str,
+    mode: &'static str,
+    batch: usize,
+    threads: usize,
+    median_ms: f64,
+    min_ms: f64,
+    runs: usize,
+    gflops: f64,
+    peak_rss_mib: Option<f64>,
+}
+
+impl Bench {
+    pub fn run(&self) -> Result<()> {
+        let threads = self.threads.apply();
+        let variant = variant(&self.model)?;
+        let (options, side) = (variant.options(), self.input_size.unwrap_or(variant.input_size));
+        let model = Model::new(variant.name, options, 0)?;
+        let macs = model.trace([1, side, side, options.in_channels])?.cost().macs;
+        let input = noise(&[self.batch, side, side, options.in_channels])?;
+        let (mode, passes, times) = match self.train {
+            true => ("training", 3.0, threads::install(|| training(&model, &input))?),
+            false => ("inference", 1.0, threads::install(|| inference(model, &input))?),
+        };
+        let median_ms = median(&times) * 1e3;
+        let report = Report {
+            model: variant.name,
+            mode,
+            batch: self.batch,
+            threads,
+            median_ms,
+            min_ms: times[0] * 1e3,
+            runs: times.len(),
+            gflops: 2.0 * passes * macs as f64 * self.batch as f64 / median_ms / 1e6,
+            peak_rss_mib: peak_rss_mib(),
+        };
+        if self.json { print_json(&report) } else { report.print() }
+    }
+}
+
+impl Report {
+    fn print(&self) -> Result<()> {
+        let style = Style::stdout();
+        let plural = |n: usize, one: &str| format!("{} {one}{}", count(n as u64), if n == 1 { "" } else { "s" });
+        let (batch, threads) = (plural(self.batch, "image"), plural(self.threads, "thread"));
+        print_line(&style.strong(&format!("{}, {}: {batch} at once, {threads}", self.model, self.mode)))?;
+        let per_second = self.batch as f64 / self.median_ms * 1e3;
+        print_line(&format!("  median       {:.2} ms ({per_second:.1} images/s)", self.median_ms))?;
+        print_line(&format!("  fastest      {:.2} ms of {} runs", self.min_ms, self.runs))?;
+        print_line(&format!("  speed        {:.1} GFLOP/s", self.gflops))?;
+        match self.peak_rss_mib {
+            Some(mib) => print_line(&format!("  peak memory  {mib:.0} MiB")),
+            None => Ok(()),
+        }
+    }
+}
+
+fn inference(model: Model, input: &Tensor) -> Result<Vec<f64>> {
+    let plan = model.plan(*input.shape())?;
+    drop(model);
+    measure(|| {
+        plan.run(input)?;
+        Ok(())
+    })
+}
+
+fn training(model: &Model, input: &Tensor) -> Result<Vec<f64>> {
+    let labels: Vec<usize> = (0..input.shape()[0]).map(|i| i % model.options().classes).collect();
+    let options = SgdOptions { momentum: 0.9, weight_decay: 1e-4, ..SgdOptions::default() };
+    let mut optimizer = Sgd::new(model.state(), options)?;
+    let mut step = 0;
+    measure(|| {
+        step += 1;
+        let logits = model.forward(&Var::constant(input.clone()), &Mode::train(step))?;
+        cross_entropy(&logits, &labels, 0.0)?.backward().map_err(nn::Error::from)?;
+        Ok(optimizer.step(LR)?)
+    })
+}
+
+/// The times of the runs in seconds, sorted.
+fn measure(mut run: impl FnMut() -> Result<()>) -> Result<Vec<f64>> {
+    for _ in 0..WARM_UPS {
+        run()?;
+    }
+    let (mut times, start) = (Vec::new(), Instant::now());
+    while times.len() < LEAST_RUNS || start.elapsed() < LEAST_TIME {
+        let start = Instant::now();
+        run()?;
+        times.push(start.elapsed().as_secs_f64());
+    }
+    times.sort_by(f64::total_cmp);
+    Ok(times)
+}
+
+/// Of sorted values.
+fn median(sorted: &[f64]) -> f64 {
+    let half = sorted.len() / 2;
+    if sorted.len() % 2 == 1 { sorted[half] } else { (sorted[half - 1] + sorted[half]) / 2.0 }
+}
+
+/// Uniform in -1..1, from a linear congruential generator (Knuth's MMIX).
+fn noise(dims: &[usize]) -> Result<Tensor> {
+    let mut x = 1u64;
+    let shape = nn::tensor::Shape::new(dims)?;
+    Ok(Tensor::from_fn(shape, |_| {
+        x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (x >> 40) as f32 / (1u32 << 23) as f32 - 1.0
+    }))
+}
+
+/// The most memory that this process has had at once, where the system tells it.
+fn peak_rss_mib() -> Option<f64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib / 1024.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn medians() {
+        assert_eq!(median(&[1.0, 2.0, 5.0]), 2.0);
+        assert_eq!(median(&[1.0, 2.0, 4.0, 5.0]), 3.0);
+    }
+}
