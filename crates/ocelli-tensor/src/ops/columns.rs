@@ -120,17 +120,9 @@ pub(crate) fn chunk_sums<T: Element, const K: usize>(
     columns: usize,
 ) -> Vec<f64> {
     let mut sums = vec![0.0; K * columns];
-    if columns == 0 {
-        return sums;
-    }
-    let mut block = vec![T::ZERO; K * padded(columns)];
-    for first in (0..rows).step_by(BLOCK) {
-        let rows = BLOCK.min(rows - first);
-        block.fill(T::ZERO);
-        simd::dispatch(Block { f, start: start + first * columns, rows, columns, sums: &mut block });
-        for (sums, block) in sums.chunks_exact_mut(columns).zip(block.chunks_exact(padded(columns))) {
-            sums.iter_mut().zip(block).for_each(|(sum, x)| *sum += x.to_f64());
-        }
+    if columns != 0 {
+        let mut block = vec![T::ZERO; K * padded(columns)];
+        simd::dispatch(Chunk { f, start, rows, columns, block: &mut block, sums: &mut sums });
     }
     sums
 }
@@ -140,24 +132,41 @@ fn padded(columns: usize) -> usize {
     columns.next_multiple_of(16)
 }
 
-/// Adds a block of rows to `sums`, which holds [`padded`] columns for each quantity.
-struct Block<'a, T, F, const K: usize> {
+/// Adds a chunk of rows to `sums`.
+struct Chunk<'a, T, F, const K: usize> {
     f: F,
     start: usize,
     rows: usize,
     columns: usize,
-    sums: &'a mut [T],
+    /// The sums of a block of rows: [`padded`] columns for each quantity.
+    block: &'a mut [T],
+    sums: &'a mut [f64],
 }
 
-impl<T: Element, F: Terms<T, K>, const K: usize> Kernel<T> for Block<'_, T, F, K> {
+impl<T: Element, F: Terms<T, K>, const K: usize> Kernel<T> for Chunk<'_, T, F, K> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd<T>>(mut self, simd: S) {
+        for first in (0..self.rows).step_by(BLOCK) {
+            self.block.fill(T::ZERO);
+            self.add_block(simd, first, self.rows.min(first + BLOCK));
+            let blocks = self.block.chunks_exact(padded(self.columns));
+            for (sums, block) in self.sums.chunks_exact_mut(self.columns).zip(blocks) {
+                sums.iter_mut().zip(block).for_each(|(sum, x)| *sum += x.to_f64());
+            }
+        }
+    }
+}
+
+impl<T: Element, F: Terms<T, K>, const K: usize> Chunk<'_, T, F, K> {
+    /// Adds rows `first` to `end - 1`.
+    #[inline(always)]
+    fn add_block<S: Simd<T>>(&mut self, simd: S, first: usize, end: usize) {
         let whole = self.columns / S::LANES * S::LANES;
         // Rows are read as they lie in memory, four at once, so that sums are loaded and stored a fourth as often.
-        let quads = self.rows / 4 * 4;
-        for row in (0..quads).step_by(4) {
+        let quads = first + (end - first) / 4 * 4;
+        for row in (first..quads).step_by(4) {
             for c in (0..whole).step_by(S::LANES) {
                 self.add::<S, 4>(simd, row, c, S::LANES);
             }
@@ -165,15 +174,13 @@ impl<T: Element, F: Terms<T, K>, const K: usize> Kernel<T> for Block<'_, T, F, K
                 self.add::<S, 4>(simd, row, whole, self.columns - whole);
             }
         }
-        for row in quads..self.rows {
+        for row in quads..end {
             for c in (0..self.columns).step_by(S::LANES) {
                 self.add::<S, 1>(simd, row, c, S::LANES.min(self.columns - c));
             }
         }
     }
-}
 
-impl<T: Element, F: Terms<T, K>, const K: usize> Block<'_, T, F, K> {
     /// Adds columns `c` to `c + n - 1` of `R` rows, 1 or 4.
     #[inline(always)]
     fn add<S: Simd<T>, const R: usize>(&mut self, simd: S, row: usize, c: usize, n: usize) {
@@ -188,7 +195,7 @@ impl<T: Element, F: Terms<T, K>, const K: usize> Block<'_, T, F, K> {
             }
         }
         for (k, term) in terms.into_iter().enumerate() {
-            let sum = &mut self.sums[k * padded(self.columns) + c..];
+            let sum = &mut self.block[k * padded(self.columns) + c..];
             simd.store(simd.add(simd.load(sum), term), sum);
         }
     }
