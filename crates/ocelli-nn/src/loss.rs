@@ -24,7 +24,7 @@ pub fn top_k_correct<T: Element>(logits: &Tensor<T>, targets: &[usize], k: usize
     }
     let correct = |(row, &target): (&[T], &usize)| {
         let (own, before) = (row[target], |(i, x): (usize, &T)| *x > row[target] || (*x == row[target] && i < target));
-        own == own && row.iter().enumerate().filter(|&item| before(item)).count() < k
+        !own.to_f64().is_nan() && row.iter().enumerate().filter(|&item| before(item)).count() < k
     };
     Ok(logits.data().chunks_exact(classes.max(1)).zip(targets).filter(|&item| correct(item)).count())
 }

@@ -97,7 +97,9 @@ fn three_steps_agree_with_pytorch() {
 fn a_resumed_run_is_the_same_bits() {
     let batch = batch::<f32>();
     let train = |network: &Sequential, sgd: &mut Sgd, rates: &[f64]| {
-        rates.iter().for_each(|&lr| drop(step(network, sgd, &batch, lr).unwrap()));
+        for &lr in rates {
+            step(network, sgd, &batch, lr).unwrap();
+        }
     };
     let (whole, state) = built(3);
     let mut sgd = Sgd::new(&state, OPTIONS).unwrap();
