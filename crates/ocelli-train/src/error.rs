@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use ocelli_zoo::nn;
+
 /// `Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -44,9 +46,18 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
-    /// A tensor operation refused its input.
+    /// A loss or output is infinite or no number: training has diverged.
+    #[error("{what} is not finite: training has diverged, a lower learning rate may help")]
+    NotFinite {
+        /// Of which step or output.
+        what: String,
+    },
+    /// The zoo refused a name, a shape or weights.
     #[error(transparent)]
-    Tensor(#[from] ocelli_tensor::Error),
+    Zoo(#[from] ocelli_zoo::Error),
+    /// A layer, a checkpoint or an optimizer refused its input.
+    #[error(transparent)]
+    Nn(#[from] nn::Error),
 }
 
 impl Error {
@@ -64,5 +75,17 @@ impl Error {
 
     pub(crate) fn setting(what: &'static str, reason: impl Into<String>) -> Self {
         Error::Setting { what, reason: reason.into() }
+    }
+}
+
+impl From<nn::tensor::Error> for Error {
+    fn from(error: nn::tensor::Error) -> Self {
+        Error::Nn(error.into())
+    }
+}
+
+impl From<nn::autograd::Error> for Error {
+    fn from(error: nn::autograd::Error) -> Self {
+        Error::Nn(error.into())
     }
 }

@@ -1,20 +1,35 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+mod config;
 pub mod data;
 mod decode;
 mod error;
-mod files;
+mod evaluate;
 pub mod loader;
+mod network;
 mod picture;
+mod predict;
+pub mod pretrained;
 pub mod report;
 mod rng;
+mod run;
+mod scores;
+mod training;
 pub mod transform;
 
+pub use ocelli_zoo as zoo;
+
+pub use config::Config;
 pub use data::{Data, Dataset};
 pub use decode::{EXTENSIONS, decode_image, read_image};
 pub use error::{Error, Result};
+pub use evaluate::{ClassReport, Report, evaluate};
 pub use loader::{Batch, Loader};
+pub use network::Network;
 pub use picture::Picture;
+pub use predict::{Prediction, predict};
 pub use report::EpochMetrics;
+pub use run::Run;
+pub use training::{Observer, Outcome, Outline, Step, fit};
 pub use transform::{Augment, Interpolation, Preprocessing, Transform};

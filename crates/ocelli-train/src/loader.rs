@@ -10,8 +10,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 
-use ocelli_tensor::Tensor;
+use ocelli_zoo::nn::tensor::Tensor;
 use rand::seq::SliceRandom;
+use serde::Serialize;
 
 use crate::rng::{Purpose, stream};
 use crate::{Augment, Dataset, Preprocessing, Result, Transform};
@@ -31,7 +32,7 @@ pub struct Batch {
 }
 
 /// A picture that was left out of a batch.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Skipped {
     /// Its name in the data set, such as its path.
     pub name: String,

@@ -13,6 +13,8 @@ pub(crate) enum Purpose {
     Shuffle = 2,
     /// The augmentation of an image.
     Augment = 3,
+    /// What a training step drops out.
+    Dropout = 4,
 }
 
 /// The stream of `item` (an image, a class) in `epoch`. The key of the cipher *is* the tuple.

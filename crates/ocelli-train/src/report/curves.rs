@@ -125,7 +125,8 @@ impl<'a> Canvas<'_, 'a> {
     ) -> Result<(), Failure<'a>> {
         let font = FontDesc::new(FontFamily::Name("Roboto"), (size * OVERSAMPLING) as f64, style);
         let style = font.color(color).pos(Pos::new(anchor, VPos::Center));
-        self.area.draw_text(text, &style, (at.0 * OVERSAMPLING, at.1 * OVERSAMPLING))
+        // The backend centres the em square, which lies a little above the middle of the letters.
+        self.area.draw_text(text, &style, (at.0 * OVERSAMPLING, at.1 * OVERSAMPLING + size * OVERSAMPLING / 8))
     }
 
     fn line(&self, points: Vec<(f64, f64)>, color: &RGBColor, width: f64) -> Result<(), Failure<'a>> {

@@ -30,7 +30,7 @@ impl Augment {
         Augment { shift: 2, ..Augment::default() }
     }
 
-    pub(super) fn validate(&self) -> Result<()> {
+    pub(crate) fn validate(&self) -> Result<()> {
         self.random_crop.as_ref().map_or(Ok(()), RandomResizedCrop::validate)
     }
 

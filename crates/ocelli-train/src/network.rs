@@ -1,0 +1,65 @@
+//! What training, evaluation and prediction need of a network.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use ocelli_zoo::Model;
+use ocelli_zoo::nn::autograd::{Var, no_grad};
+use ocelli_zoo::nn::tensor::{Tensor, threads};
+use ocelli_zoo::nn::{Mode, State};
+
+use crate::scores::Scores;
+use crate::{Batch, Loader, Result};
+
+/// A network under training or in use: the zoo's models, or one of your own.
+pub trait Network: Send + Sync {
+    /// Logits `[N, classes]` of pictures `[N, H, W, C]`.
+    fn forward(&self, images: &Var<f32>, mode: &Mode) -> Result<Var<f32>>;
+
+    /// All parameters and buffers, by the names of a checkpoint.
+    fn state(&self) -> &State<f32>;
+
+    /// How the names of the classifier's parameters begin, such as `fc.`: what learns in the frozen phase of
+    /// fine-tuning.
+    fn classifier_prefix(&self) -> String;
+}
+
+impl Network for Model {
+    fn forward(&self, images: &Var<f32>, mode: &Mode) -> Result<Var<f32>> {
+        Ok(self.forward(images, mode)?)
+    }
+
+    fn state(&self) -> &State<f32> {
+        self.state()
+    }
+
+    fn classifier_prefix(&self) -> String {
+        self.classifier_prefix()
+    }
+}
+
+/// Logits without gradients.
+pub(crate) fn logits(network: &dyn Network, images: Tensor) -> Result<Tensor> {
+    threads::install(|| no_grad(|| Ok(network.forward(&Var::constant(images), &Mode::Eval)?.into_value())))
+}
+
+/// The scores of all pictures of a loader, in order. `each` is told of every batch; nothing is returned if `stop`
+/// is set before the end.
+pub(crate) fn score(
+    network: &dyn Network,
+    loader: &Loader,
+    classes: usize,
+    stop: &AtomicBool,
+    mut each: impl FnMut(&Batch, &Scores),
+) -> Result<Option<Scores>> {
+    let mut scores = Scores::new(classes);
+    for batch in loader.epoch(0, 0) {
+        if stop.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        if !batch.labels.is_empty() {
+            scores.add(&logits(network, batch.images.clone())?, &batch.labels)?;
+        }
+        each(&batch, &scores);
+    }
+    Ok(Some(scores))
+}
