@@ -6,7 +6,7 @@ use std::hint::black_box;
 
 use ocelli_benches::layers::{self, Layer};
 use ocelli_benches::{peak, time};
-use ocelli_tensor::ops::{PackedConv, Window, conv2d_backward_input, conv2d_backward_weight};
+use ocelli_tensor::ops::{Window, conv2d, conv2d_backward_input, conv2d_backward_weight};
 use ocelli_tensor::{Tensor, simd, threads};
 
 fn main() {
@@ -73,10 +73,9 @@ fn run(layer: &Layer, batch: usize, pass: usize) -> f64 {
     let w = random([kernel, kernel, cin / groups, cout]);
     let out = size.div_ceil(stride);
     let dy = random([batch, out, out, cout]);
-    let packed = PackedConv::new(&w, None, None, window, groups).expect("a sound layer");
-    let (_, median) = time(5, || {
+        let (_, median) = time(5, || {
         let result = match pass {
-            0 => packed.run(&x, None),
+            0 => conv2d(&x, &w, &window, groups),
             1 => conv2d_backward_input(&dy, &w, x.shape(), &window, groups),
             _ => conv2d_backward_weight(&x, &dy, w.shape(), &window, groups),
         };

@@ -152,7 +152,7 @@ impl<'a, T: Element> Chains<'a, T> {
             }
         }
         let entry = self.calls[last].entry;
-        let step = Box::new(Fused::new(&convolution, activation)?);
+        let step = Box::new(Fused::new(&convolution, activation, &self.calls[start].entry.input_shapes()[0])?);
         let label = label(entry.scope(), &names.join(" + "));
         Ok((last, Node { label, step, inputs, output: entry.output }))
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ocelli_tensor::ops::{Activation, PackedConv};
-use ocelli_tensor::{Element, Tensor};
+use ocelli_tensor::{Element, Shape, Tensor};
 
 use super::role::Convolution;
 use crate::Result;
@@ -27,13 +27,15 @@ impl<T: Element> Step<T> for Forward<T> {
 pub(super) struct Fused<T: Element>(PackedConv<T>);
 
 impl<T: Element> Fused<T> {
-    pub fn new(convolution: &Convolution<T>, activation: Option<Activation>) -> Result<Self> {
+    /// For inputs of about the shape `x`.
+    pub fn new(convolution: &Convolution<T>, activation: Option<Activation>, x: &Shape) -> Result<Self> {
         let Convolution { weight, bias, window, groups } = convolution;
         let weight = match **weight.shape() {
             [inputs, outputs] => weight.reshape([1, 1, inputs, outputs])?,
             _ => weight.clone(),
         };
-        Ok(Fused(PackedConv::new(&weight, bias.as_ref(), activation, *window, *groups)?))
+        let x = image_shape(x);
+        Ok(Fused(PackedConv::new(&weight, bias.as_ref(), activation, *window, *groups, &x)?))
     }
 }
 
@@ -51,8 +53,12 @@ impl<T: Element> Step<T> for Fused<T> {
 
 /// A batch of vectors `[N, C]` as images of one pixel.
 fn as_image<T: Element>(x: &Tensor<T>) -> Result<Tensor<T>> {
-    match **x.shape() {
-        [n, channels] => Ok(x.reshape([n, 1, 1, channels])?),
-        _ => Ok(x.clone()),
+    Ok(x.reshape(image_shape(x.shape()))?)
+}
+
+fn image_shape(shape: &Shape) -> Shape {
+    match **shape {
+        [n, channels] => Shape::from([n, 1, 1, channels]),
+        _ => *shape,
     }
 }

@@ -88,6 +88,18 @@ fn biases_and_scales_fold() {
 }
 
 #[test]
+fn depthwise_and_grouped_convolutions_fold_too() {
+    let text = compiled(|l, x| {
+        let depthwise = Var::constant(random([3, 3, 1, 4], 1));
+        let x = x.conv2d(&depthwise, &Window::square(3).stride(2).same([6, 5]), 4)?;
+        let x = l.norm(&x, 2)?.relu6()?;
+        let grouped = Var::constant(random([1, 1, 2, 6], 3));
+        l.norm(&x.conv2d(&grouped, &Window::square(1), 2)?, 4)?.sigmoid()
+    });
+    assert_eq!(text, "conv2d + batch_norm_eval + relu6\nconv2d + batch_norm_eval + sigmoid\n");
+}
+
+#[test]
 fn a_value_with_two_readers_stays() {
     let text = compiled(|l, x| {
         let x = l.conv(x, 4, 1)?;

@@ -5,10 +5,10 @@ mod batch_norm;
 mod broadcast;
 mod columns;
 mod concat;
+pub mod conv;
 mod cross_entropy;
 mod dropout;
 mod elementwise;
-pub mod conv;
 mod gemm;
 mod matmul;
 mod pointwise;
@@ -22,10 +22,10 @@ mod window;
 pub use activation::{Activation, activation, activation_backward};
 pub use batch_norm::{batch_norm, batch_norm_backward, batch_norm_backward_frozen, batch_norm_stats};
 pub use concat::{concat_columns, split_columns};
+pub use conv::{PackedConv, conv2d, conv2d_backward_input, conv2d_backward_weight};
 pub use cross_entropy::{softmax_cross_entropy, softmax_cross_entropy_backward};
 pub use dropout::dropout_mask;
 pub use elementwise::{add, add_assign, mul, scale};
-pub use conv::{PackedConv, conv2d, conv2d_backward_input, conv2d_backward_weight};
 pub use matmul::{matmul, matmul_nt, matmul_tn};
 pub use pool::{
     Argmax, adaptive_avg_pool2d, adaptive_avg_pool2d_backward, avg_pool2d, avg_pool2d_backward, global_avg_pool2d,

@@ -110,25 +110,25 @@ impl Window {
     /// Errors, in the name of `op`, if a kernel size, stride or dilation is 0 or if the padded input is smaller than
     /// the window.
     pub fn output_size(&self, op: &'static str, input: [usize; 2]) -> Result<[usize; 2]> {
-        let spare = self.spare(op, input)?;
+        let spare = self.spare(op, input, [0, 0])?;
         Ok([0, 1].map(|axis| spare[axis] / self.stride[axis] + 1))
     }
 
-    /// As [`output_size`](Self::output_size), rounded up: one more output where the last window is only partly over
-    /// the padded input, provided that it starts inside of the input or the padding before it. This is PyTorch's
+    /// As [`output_size`](Self::output_size), rounded up: windows may reach up to `stride − 1` positions beyond the
+    /// padded input, provided that they start inside of the input or the padding before it. This is PyTorch's
     /// `ceil_mode`.
     pub fn output_size_ceil(&self, op: &'static str, input: [usize; 2]) -> Result<[usize; 2]> {
-        let spare = self.spare(op, input)?;
+        let spare = self.spare(op, input, self.stride.map(|stride| stride.saturating_sub(1)))?;
         Ok([0, 1].map(|axis| {
-            let last = spare[axis].div_ceil(self.stride[axis]);
+            let last = spare[axis] / self.stride[axis];
             let [before, _] = self.padding.of_axis(axis);
             let starts_inside = last * self.stride[axis] < input[axis] + before;
             if starts_inside { last + 1 } else { last }
         }))
     }
 
-    /// Positions of the padded input beyond the first window.
-    fn spare(&self, op: &'static str, input: [usize; 2]) -> Result<[usize; 2]> {
+    /// Positions behind the first window, of the padded input and as many `beyond` it.
+    fn spare(&self, op: &'static str, input: [usize; 2], beyond: [usize; 2]) -> Result<[usize; 2]> {
         let positive =
             [("kernel_size", self.kernel_size), ("stride", self.stride), ("dilation", self.dilation), ("input", input)];
         for (what, value) in positive {
@@ -140,12 +140,12 @@ impl Window {
             let [before, after] = self.padding.of_axis(axis);
             input[axis].saturating_add(before).saturating_add(after)
         });
-        let extent = [self.extent(0), self.extent(1)];
-        if padded[0] < extent[0] || padded[1] < extent[1] {
-            let expected = format!("of at least {extent:?}");
+        let least = [0, 1].map(|axis| self.extent(axis).saturating_sub(beyond[axis]));
+        if padded[0] < least[0] || padded[1] < least[1] {
+            let expected = format!("of at least {least:?}");
             return Err(Error::argument(op, "padded input", expected, format!("{padded:?}")));
         }
-        Ok([padded[0] - extent[0], padded[1] - extent[1]])
+        Ok([0, 1].map(|axis| padded[axis].saturating_add(beyond[axis]) - self.extent(axis)))
     }
 
     /// The taps of output `o` that lie inside of an input of `size` positions along an axis.
@@ -220,6 +220,8 @@ mod tests {
         assert_eq!(ceil(Window::square(2).stride(2).padding(1), 5), 3);
         assert_eq!(ceil(Window::square(2).stride(2).padding(1), 6), 4);
         assert_eq!(ceil(Window::square(1).stride(3), 5), 2);
+        // MaxPool2d(2, 2, ceil_mode=True): 1 → 1, as GoogLeNet has on small images.
+        assert_eq!(ceil(Window::square(2).stride(2), 1), 1);
     }
 
     #[test]

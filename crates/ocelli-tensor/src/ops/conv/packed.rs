@@ -1,6 +1,7 @@
 //! Convolutions for inference: weights packed once; bias, residual addition and activation in the same pass.
 
-use super::{Geometry, depthwise, forward};
+use super::algorithm::{Algorithm, Pass, choose};
+use super::{Geometry, depthwise, forward, pack, winograd};
 use crate::ops::gemm::Packed;
 use crate::ops::gemm::gather::Epilogue;
 use crate::ops::{Activation, Window, activation};
@@ -20,37 +21,36 @@ pub struct PackedConv<T: Element = f32> {
 #[derive(Clone)]
 enum Weights<T: Element> {
     Panels(Packed<T>),
+    Winograd(Packed<T>),
     Depthwise(Tensor<T>),
 }
 
 impl<T: Element> PackedConv<T> {
-    /// Packs `w` `[Kh, Kw, Cin / groups, Cout]` for an input of any size; `bias` is `[Cout]`.
+    /// Packs `w` `[Kh, Kw, Cin / groups, Cout]` for the algorithm that suits inputs of the shape `x`; other inputs will
+    /// do, but may be slower than they could be. `bias` is `[Cout]`.
     pub fn new(
         w: &Tensor<T>,
         bias: Option<&Tensor<T>>,
         activation: Option<Activation>,
         window: Window,
         groups: usize,
+        x: &Shape,
     ) -> Result<Self> {
         let op = "packed_conv";
-        let [kh, kw, cin, cout] = <[usize; 4]>::try_from(&**w.shape())
-            .map_err(|_| Error::shape(op, "weight", "[Kh, Kw, Cin / groups, Cout]", w.shape()))?;
-        if [kh, kw] != window.kernel_size || w.is_empty() {
-            let expected = format!("[{}, {}, Cin / groups, Cout]", window.kernel_size[0], window.kernel_size[1]);
+        let g = Geometry::new(op, x, w.shape(), &window, groups)?;
+        if w.is_empty() {
+            let expected =
+                format!("[{}, {}, Cin / groups, Cout] above 0", window.kernel_size[0], window.kernel_size[1]);
             return Err(Error::shape(op, "weight", expected, w.shape()));
         }
-        if groups == 0 || !cout.is_multiple_of(groups) {
-            return Err(Error::argument(op, "groups", format!("that divide the {cout} output channels"), groups));
-        }
+        let cout = g.out_channels;
         if let Some(bias) = bias.filter(|bias| **bias.shape() != [cout]) {
             return Err(Error::shape(op, "bias", format!("[{cout}]"), bias.shape()));
         }
-        let weights = if groups > 1 && cin == 1 && cout == groups {
-            Weights::Depthwise(w.clone())
-        } else {
-            let at = super::Matrix { group: cout / groups, tap: cin * cout, row: cout, column: 1 };
-            let taps: Vec<usize> = (0..kh * kw).collect();
-            Weights::Panels(Packed::new(w.data(), at, groups, &taps, cin, cout / groups))
+        let weights = match choose(&g, Pass::Inference) {
+            _ if g.is_depthwise() => Weights::Depthwise(w.clone()),
+            Algorithm::Winograd => Weights::Winograd(winograd::pack(w)),
+            Algorithm::Direct | Algorithm::Im2col => Weights::Panels(pack(&g, w)),
         };
         Ok(PackedConv { weights, w_shape: *w.shape(), bias: bias.cloned(), activation, window, groups })
     }
@@ -72,6 +72,7 @@ impl<T: Element> PackedConv<T> {
         let epilogue = Epilogue { bias, residual: residual.map(Tensor::data), clamp };
         match &self.weights {
             Weights::Panels(packed) => forward(&g, x, packed, &mut y, epilogue),
+            Weights::Winograd(packed) => winograd::forward(&g, x.data(), packed, y.data_mut(), epilogue),
             Weights::Depthwise(w) => depthwise::gather(&g.forward_grid(), x.data(), w.data(), &mut y, epilogue),
         }
         Ok(match self.activation {

@@ -167,6 +167,12 @@ proptest! {
 
 #[test]
 fn packed_convolutions_fuse_what_follows() {
+    for algorithm in [Algorithm::Direct, Algorithm::Winograd] {
+        with_algorithm(algorithm, check_packed);
+    }
+}
+
+fn check_packed() {
     for (groups, cin, cout) in [(1, 20, 36), (2, 8, 12), (50, 50, 50)] {
         let window = Window::square(3).padding(1);
         let case = case(2, [7, 6], cin, cout, groups, window);
@@ -182,7 +188,7 @@ fn packed_convolutions_fuse_what_follows() {
             (Some(Activation::Silu), |x| x / (1.0 + (-x).exp())),
         ];
         for (activation, curve) in curves {
-            let packed = PackedConv::new(&w, Some(&bias), activation, window, groups).unwrap();
+            let packed = PackedConv::new(&w, Some(&bias), activation, window, groups, x.shape()).unwrap();
             let expected = Tensor::from_fn(*plain.shape(), |i| {
                 curve(plain.data()[i] + bias.data()[i % cout] + residual.data()[i])
             });

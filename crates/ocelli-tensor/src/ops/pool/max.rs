@@ -12,6 +12,7 @@ use crate::{Element, Error, Result, Shape, Tensor, threads};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Argmax {
     shape: Shape,
+    ceil_mode: bool,
     taps: Indices,
 }
 
@@ -55,7 +56,7 @@ pub fn max_pool2d<T: Element>(x: &Tensor<T>, window: &Window, ceil_mode: bool) -
         }
         n => return Err(Error::argument("max_pool2d", "kernel_size", "of at most 65536 taps", n)),
     };
-    Ok((y, Argmax { shape, taps }))
+    Ok((y, Argmax { shape, ceil_mode, taps }))
 }
 
 /// [`max_pool2d`] without the places, for inference.
@@ -77,15 +78,8 @@ pub fn max_pool2d_backward<T: Element>(
     if argmax.shape != *dy.shape() {
         return Err(Error::shape(OP, "argmax", dy.shape(), &argmax.shape));
     }
-    let floor = Geometry::new(OP, "input", x_shape, window, false)?;
-    let geometry = match floor.check_gradient(OP, dy) {
-        Ok(()) => floor,
-        Err(error) => {
-            let ceil = Geometry::new(OP, "input", x_shape, window, true)?;
-            ceil.check_gradient(OP, dy).map_err(|_| error)?;
-            ceil
-        }
-    };
+    let geometry = Geometry::new(OP, "input", x_shape, window, argmax.ceil_mode)?;
+    geometry.check_gradient(OP, dy)?;
     Ok(match &argmax.taps {
         Indices::Bytes(taps) => unpool(dy, taps, geometry),
         Indices::Words(taps) => unpool(dy, taps, geometry),

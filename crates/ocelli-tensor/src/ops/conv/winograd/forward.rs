@@ -1,7 +1,7 @@
 //! The forward pass, which with flipped and transposed weights is the backward pass to the input too.
 
 use super::planes::{self, Planes, View};
-use super::transform::{FREQUENCIES, INPUTS, OUTPUTS, Transform};
+use super::transform::{FREQUENCIES, INPUTS, Map, OUTPUTS, Output};
 use super::{Geometry, Tiles};
 use crate::ops::gemm::Packed;
 use crate::ops::gemm::gather::{Epilogue, Panels};
@@ -160,49 +160,45 @@ impl<T: Element> Kernel<T> for Task<'_, T> {
 /// Nobody else may access these pixels, and m's rows must be complete.
 #[inline(always)]
 unsafe fn output<T: Element, S: Simd<T>>(simd: S, pass: &Pass<'_, T>, tile: usize, m: View<T>, row: usize) {
-    let t = Transform { simd };
     let (n, [y, x]) = pass.tiles.at(tile);
     let [height, width] = pass.tiles.output;
     let (rows, columns) = (OUTPUTS.min(height - y), OUTPUTS.min(width - x));
     let corner = ((n * height + y) * width + x) * pass.cout;
     let source = m.row(row).cast_const();
+    let mut values = [[simd.splat(T::ZERO); INPUTS]; INPUTS];
     for c in (0..pass.cout).step_by(S::LANES) {
         let live = S::LANES.min(pass.cout - c);
-        let mut values = [[simd.splat(T::ZERO); INPUTS]; INPUTS];
-        for (k, v) in values.iter_mut().flatten().enumerate() {
-            // SAFETY: plane k of the row, channels from c on.
-            *v = unsafe { load(simd, source.add(k * m.stride + c), live) };
+        for f in 0..FREQUENCIES {
+            // SAFETY: plane f of the row, channels from c on.
+            values[f / INPUTS][f % INPUTS] = unsafe { load(simd, source.add(f * m.stride + c), live) };
         }
-        let values = t.both(values, |m| t.output(m));
-        let bias = pass.epilogue.bias.map(|bias| load_slice(simd, &bias[c..][..live]));
-        for (dy, values) in values.iter().take(rows).enumerate() {
-            for (dx, &value) in values.iter().take(columns).enumerate() {
+        let tile = Output::both(simd, &values);
+        let Epilogue { bias, residual, clamp } = pass.epilogue;
+        for dy in 0..rows {
+            for dx in 0..columns {
                 let at = corner + (dy * width + dx) * pass.cout + c;
-                let mut value = value;
-                if let Some(bias) = bias {
-                    value = simd.add(value, bias);
-                }
-                if let Some(residual) = pass.epilogue.residual {
-                    value = simd.add(value, load_slice(simd, &residual[at..][..live]));
-                }
-                if let Some([low, high]) = pass.epilogue.clamp {
-                    value = simd.min(simd.splat(high), simd.max(simd.splat(low), value));
-                }
-                // SAFETY: the pixel lies within the output, whose length `forward` checks.
+                let mut value = tile[dy][dx];
+                // SAFETY: bias and residual are as long as the output's channels and elements (checked in `forward`);
+                // the pixel lies within the output and belongs to this task.
                 unsafe {
-                    match live == S::LANES {
-                        true => simd.store_ptr(value, pass.y.add(at)),
-                        false => simd.store_partial_ptr(value, pass.y.add(at), live),
+                    if let Some(bias) = bias {
+                        value = simd.add(value, load(simd, bias.as_ptr().add(c), live));
+                    }
+                    if let Some(residual) = residual {
+                        value = simd.add(value, load(simd, residual.as_ptr().add(at), live));
+                    }
+                    if let Some([low, high]) = clamp {
+                        value = simd.min(simd.splat(high), simd.max(simd.splat(low), value));
+                    }
+                    if live == S::LANES {
+                        simd.store_ptr(value, pass.y.add(at));
+                    } else {
+                        simd.store_partial_ptr(value, pass.y.add(at), live);
                     }
                 }
             }
         }
     }
-}
-
-#[inline(always)]
-fn load_slice<T: Element, S: Simd<T>>(simd: S, slice: &[T]) -> S::V {
-    if slice.len() == S::LANES { simd.load(slice) } else { simd.load_partial(slice) }
 }
 
 /// # Safety

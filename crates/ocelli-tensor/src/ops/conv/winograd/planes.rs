@@ -1,7 +1,7 @@
 //! Transformed tiles: 36 planes, one a frequency, of tiles × channels.
 
 use super::Tiles;
-use super::transform::{FREQUENCIES, INPUTS, OUTPUTS, Transform};
+use super::transform::{FREQUENCIES, INPUTS, Input, Map, OUTPUTS, OutputAdjoint};
 use crate::simd::Simd;
 use crate::{Element, Tensor};
 
@@ -69,11 +69,10 @@ pub(super) unsafe fn input<T: Element, S: Simd<T>>(
     planes: View<T>,
     first: usize,
 ) {
-    let t = Transform { simd };
     for (i, tile) in range.enumerate() {
         let pixels = tiles.pixels::<T, INPUTS>(tiles.at(tile), tiles.input, (x, planes.columns), zeros);
         // SAFETY: the pixels have all columns, and the row is the caller's.
-        unsafe { each_vector(simd, pixels, planes, first + i, |d| t.both(d, |d| t.input(d))) };
+        unsafe { each_vector::<T, S, Input, INPUTS>(simd, &pixels, planes, first + i) };
     }
 }
 
@@ -90,41 +89,50 @@ pub(super) unsafe fn output_adjoint<T: Element, S: Simd<T>>(
     planes: View<T>,
     first: usize,
 ) {
-    let t = Transform { simd };
     for (i, tile) in range.enumerate() {
         let pixels = tiles.pixels::<T, OUTPUTS>(tiles.at(tile), tiles.output, (dy, planes.columns), zeros);
         // SAFETY: the pixels have all columns, and the row is the caller's.
-        unsafe { each_vector(simd, pixels, planes, first + i, |d| t.both(d, |d| t.output_adjoint(d))) };
+        unsafe { each_vector::<T, S, OutputAdjoint, OUTPUTS>(simd, &pixels, planes, first + i) };
     }
 }
 
-/// Writes `f` of a window of pixels, register by register of channels, to a row of all planes.
+/// Writes the map of a window of pixels, register by register of channels, to a row of all planes.
 ///
 /// # Safety
 /// Each pixel must have the planes' columns, and nobody else may access the row.
 #[inline(always)]
-unsafe fn each_vector<T: Element, S: Simd<T>, const SIZE: usize>(
+unsafe fn each_vector<T: Element, S: Simd<T>, M: Map<SIZE, INPUTS>, const SIZE: usize>(
     simd: S,
-    pixels: [[*const T; SIZE]; SIZE],
+    pixels: &[[*const T; SIZE]; SIZE],
     planes: View<T>,
     row: usize,
-    f: impl Fn([[S::V; SIZE]; SIZE]) -> [[S::V; INPUTS]; INPUTS],
 ) {
     let (row, channels) = (planes.row(row), planes.columns);
     let full = channels - channels % S::LANES;
+    let mut d = [[simd.splat(T::ZERO); SIZE]; SIZE];
     // SAFETY: the caller's promise; a row of a plane has as many elements as a pixel.
     unsafe {
         for c in (0..full).step_by(S::LANES) {
-            let v = f(pixels.map(|row| row.map(|pixel| simd.load_ptr(pixel.add(c)))));
-            for (k, v) in v.into_iter().flatten().enumerate() {
-                simd.store_ptr(v, row.add(k * planes.stride + c));
+            for y in 0..SIZE {
+                for x in 0..SIZE {
+                    d[y][x] = simd.load_ptr(pixels[y][x].add(c));
+                }
+            }
+            let v = M::both(simd, &d);
+            for f in 0..FREQUENCIES {
+                simd.store_ptr(v[f / INPUTS][f % INPUTS], row.add(f * planes.stride + c));
             }
         }
         if full < channels {
             let n = channels - full;
-            let v = f(pixels.map(|row| row.map(|pixel| simd.load_partial_ptr(pixel.add(full), n))));
-            for (k, v) in v.into_iter().flatten().enumerate() {
-                simd.store_partial_ptr(v, row.add(k * planes.stride + full), n);
+            for y in 0..SIZE {
+                for x in 0..SIZE {
+                    d[y][x] = simd.load_partial_ptr(pixels[y][x].add(full), n);
+                }
+            }
+            let v = M::both(simd, &d);
+            for f in 0..FREQUENCIES {
+                simd.store_partial_ptr(v[f / INPUTS][f % INPUTS], row.add(f * planes.stride + full), n);
             }
         }
     }

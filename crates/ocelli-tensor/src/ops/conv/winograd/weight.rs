@@ -1,7 +1,7 @@
 //! Transformed weights, and the gradient of weights.
 
 use super::planes::{self, Planes, View};
-use super::transform::{FREQUENCIES, INPUTS, TAPS, Transform};
+use super::transform::{FREQUENCIES, INPUTS, Map, TAPS, Weight, WeightAdjoint};
 use super::{Geometry, Tiles};
 use crate::ops::gemm::reduce::{PIXEL_BLOCK, Strips};
 use crate::ops::gemm::{Packed, Shared};
@@ -60,16 +60,17 @@ impl<T: Element> Kernel<T> for Weights<'_, T> {
     #[inline(always)]
     fn run<S: Simd<T>>(self, simd: S) {
         let Weights { w, cin, cout, first, width, u } = self;
-        let t = Transform { simd };
+        let mut g = [[simd.splat(T::ZERO); TAPS]; TAPS];
         for ci in 0..cin {
             for v in (0..width).step_by(S::LANES) {
-                let n = cout.saturating_sub(first + v).min(S::LANES);
-                let mut taps = [[simd.splat(T::ZERO); TAPS]; TAPS];
-                for (tap, g) in taps.iter_mut().flatten().enumerate() {
-                    *g = simd.load_partial(&w[(tap * cin + ci) * cout + (first + v).min(cout)..][..n]);
+                let start = (first + v).min(cout);
+                let n = S::LANES.min(cout - start);
+                for tap in 0..TAPS * TAPS {
+                    g[tap / TAPS][tap % TAPS] = simd.load_partial(&w[(tap * cin + ci) * cout + start..][..n]);
                 }
-                for (f, x) in t.both(taps, |g| t.weight(g)).into_iter().flatten().enumerate() {
-                    simd.store(x, &mut u[(f * cin + ci) * width + v..]);
+                let x = Weight::both(simd, &g);
+                for f in 0..FREQUENCIES {
+                    simd.store(x[f / INPUTS][f % INPUTS], &mut u[(f * cin + ci) * width + v..]);
                 }
             }
         }
@@ -172,16 +173,17 @@ impl<T: Element> Kernel<T> for Taps<'_, T> {
     #[inline(always)]
     fn run<S: Simd<T>>(self, simd: S) {
         let Taps { du, cin, cout, ci, dw } = self;
-        let t = Transform { simd };
+        let mut u = [[simd.splat(T::ZERO); INPUTS]; INPUTS];
         for c in (0..cout).step_by(S::LANES) {
             let n = S::LANES.min(cout - c);
-            let mut frequencies = [[simd.splat(T::ZERO); INPUTS]; INPUTS];
-            for (f, u) in frequencies.iter_mut().flatten().enumerate() {
-                *u = simd.load_partial(&du[(f * cin + ci) * cout + c..][..n]);
+            for f in 0..FREQUENCIES {
+                u[f / INPUTS][f % INPUTS] = simd.load_partial(&du[(f * cin + ci) * cout + c..][..n]);
             }
-            for (tap, x) in t.both(frequencies, |u| t.weight_adjoint(u)).into_iter().flatten().enumerate() {
+            let g = WeightAdjoint::both(simd, &u);
+            for tap in 0..TAPS * TAPS {
+                let at = (tap * cin + ci) * cout + c;
                 // SAFETY: the element lies within dw, whose length `backward_weight` checks; this task alone has `ci`.
-                unsafe { simd.store_partial_ptr(x, dw.add((tap * cin + ci) * cout + c), n) }
+                unsafe { simd.store_partial_ptr(g[tap / TAPS][tap % TAPS], dw.add(at), n) }
             }
         }
     }
