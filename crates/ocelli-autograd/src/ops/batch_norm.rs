@@ -6,7 +6,7 @@ use ocelli_tensor::{Element, Tensor, ops};
 
 use crate::{Gradients, Op, Result, Var};
 
-/// Normalisation by the statistics of the batch.
+/// Normalisation by the statistics of the batch. A plan of a pass in training keeps those of the traced batch.
 #[derive(Debug, Clone)]
 pub struct BatchNorm<T: Element = f32> {
     /// The statistics of the very input that the operation is applied to.
