@@ -32,8 +32,8 @@ struct Block<T: Element> {
 impl<T: Element> Block<T> {
     fn new(b: &Builder<T>, in_channels: usize, channels: usize, stride: usize, residual: bool) -> Result<Self> {
         let (norm, relu) = (BatchNormOptions::default(), Some(Activation::Relu));
-        let conv1 = ConvNorm::new(b, ("conv1", "bn1"), in_channels, channels, conv(3).stride(stride), norm, relu)?;
-        let conv2 = ConvNorm::new(b, ("conv2", "bn2"), channels, channels, conv(3), norm, relu)?;
+        let conv1 = ConvNorm::new(b, ("conv1", "bn1"), [in_channels, channels], conv(3).stride(stride), norm, relu)?;
+        let conv2 = ConvNorm::new(b, ("conv2", "bn2"), [channels, channels], conv(3), norm, relu)?;
         Ok(Block { conv1, conv2, stride, channels, residual })
     }
 }
@@ -64,7 +64,7 @@ impl<T: Element> CifarResNet<T> {
     fn new(b: &Builder<T>, blocks: usize, residual: bool, options: Options) -> Result<Self> {
         let Options { classes, in_channels } = options;
         let norm = BatchNormOptions::default();
-        let stem = ConvNorm::new(b, ("conv1", "bn1"), in_channels, 16, conv(3), norm, Some(Activation::Relu))?;
+        let stem = ConvNorm::new(b, ("conv1", "bn1"), [in_channels, 16], conv(3), norm, Some(Activation::Relu))?;
         let mut stages = Sequential::new();
         let mut channels = 16;
         for stage in 0..3 {

@@ -73,7 +73,7 @@ impl<T: Element> Block<T> {
         let wide = in_channels * stage.expansion;
         let relu6 = Some(Activation::Relu6);
         let unit = |names, cin, cout, options, activation| {
-            ConvNorm::new(b, names, cin, cout, options, norm(), activation)
+            ConvNorm::new(b, names, [cin, cout], options, norm(), activation)
         };
         let depthwise = conv(stage.kernel_size).stride(stride).groups(wide);
         let units = if stage.expansion == 1 {
@@ -117,7 +117,7 @@ pub struct EfficientNet<T: Element> {
 pub fn lite0<T: Element>(b: &Builder<T>, options: Options) -> Result<EfficientNet<T>> {
     let Options { classes, in_channels } = options;
     let relu6 = Some(Activation::Relu6);
-    let stem = ConvNorm::new(b, ("conv_stem", "bn1"), in_channels, STEM, conv(3).stride(2), norm(), relu6)?;
+    let stem = ConvNorm::new(b, ("conv_stem", "bn1"), [in_channels, STEM], conv(3).stride(2), norm(), relu6)?;
     let mut blocks = Sequential::new();
     let mut channels = STEM;
     for (s, stage) in STAGES.iter().enumerate() {
@@ -130,9 +130,9 @@ pub fn lite0<T: Element>(b: &Builder<T>, options: Options) -> Result<EfficientNe
         }
         blocks.push(&s.to_string(), layers);
     }
-    let head = ConvNorm::new(b, ("conv_head", "bn2"), channels, HEAD, conv(1), norm(), relu6)?;
+    let head = ConvNorm::new(b, ("conv_head", "bn2"), [channels, HEAD], conv(1), norm(), relu6)?;
     let classifier = Linear::new(&b.enter("classifier"), HEAD, classes, LinearOptions::default())?;
-    Ok(EfficientNet { stem, blocks, head, dropout: Dropout::new(DROPOUT), classifier })
+    Ok(EfficientNet { stem, blocks, head, dropout: Dropout::new(DROPOUT)?, classifier })
 }
 
 impl<T: Element> Layer<T> for EfficientNet<T> {

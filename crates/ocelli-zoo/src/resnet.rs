@@ -62,7 +62,7 @@ impl<T: Element> Block<T> {
         let out_channels = width * kind.expansion();
         let unit = |n: usize, cin, cout, options: Conv2dOptions| {
             let names = (&*format!("conv{n}"), &*format!("bn{n}"));
-            ConvNorm::new(b, names, cin, cout, options, BatchNormOptions::default(), Some(Activation::Relu))
+            ConvNorm::new(b, names, [cin, cout], options, BatchNormOptions::default(), Some(Activation::Relu))
         };
         let (inner, last) = match kind {
             Kind::Basic => {
@@ -79,7 +79,7 @@ impl<T: Element> Block<T> {
         let project = || {
             let options = conv(1).stride(stride);
             let b = b.enter("downsample");
-            ConvNorm::new(&b, ("0", "1"), in_channels, out_channels, options, BatchNormOptions::default(), None)
+            ConvNorm::new(&b, ("0", "1"), [in_channels, out_channels], options, BatchNormOptions::default(), None)
         };
         Ok(Block { inner, last, downsample: projects.then(project).transpose()? })
     }
@@ -113,7 +113,7 @@ impl<T: Element> ResNet<T> {
         let Options { classes, in_channels } = options;
         let norm = BatchNormOptions::default();
         let relu = Some(Activation::Relu);
-        let stem = ConvNorm::new(b, ("conv1", "bn1"), in_channels, 64, conv(7).stride(2), norm, relu)?;
+        let stem = ConvNorm::new(b, ("conv1", "bn1"), [in_channels, 64], conv(7).stride(2), norm, relu)?;
         let mut stages = Sequential::new();
         let mut channels = 64;
         for (stage, depth) in depths.into_iter().enumerate() {
