@@ -1,10 +1,13 @@
 //! Checkpoint files: those that PyTorch wrote (see `fixtures/make.py`), our own, and damaged ones.
 
+use std::io::{Cursor, Read, Write};
 use std::path::{Path, PathBuf};
 
 use ocelli_nn::checkpoint::{Checkpoint, Dtype, write_atomically};
 use ocelli_nn::tensor::Tensor;
 use proptest::prelude::*;
+use zip::write::SimpleFileOptions;
+use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
@@ -108,6 +111,50 @@ fn a_failed_write_leaves_the_old_file() {
     assert_eq!(std::fs::read(&path).unwrap(), b"new");
     assert!(write_atomically(folder.path().join("missing/a"), b"new").is_err());
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file stays");
+}
+
+/// `tiny.pth`, written anew with each of its files as `edit` leaves it (`None`: left out).
+fn edited(compression: CompressionMethod, edit: impl Fn(&str, Vec<u8>) -> Option<Vec<u8>>) -> Vec<u8> {
+    let mut archive = ZipArchive::new(Cursor::new(std::fs::read(fixture("tiny.pth")).unwrap())).unwrap();
+    let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
+    for i in 0..archive.len() {
+        let mut file = archive.by_index(i).unwrap();
+        let (name, mut content) = (file.name().unwrap().into_owned(), Vec::new());
+        file.read_to_end(&mut content).unwrap();
+        if let Some(content) = edit(&name, content) {
+            writer.start_file(name, SimpleFileOptions::default().compression_method(compression)).unwrap();
+            writer.write_all(&content).unwrap();
+        }
+    }
+    writer.finish().unwrap().into_inner()
+}
+
+#[test]
+fn archives_that_pytorch_would_not_write_are_refused() {
+    let replace = |name: &'static str, content: &'static [u8]| {
+        edited(CompressionMethod::Stored, move |n, old| Some(if n == name { content.to_vec() } else { old }))
+    };
+    let without = |name: &'static str| edited(CompressionMethod::Stored, move |n, old| (n != name).then_some(old));
+    assert!(Checkpoint::from_bytes(&replace("", b"")).is_ok(), "a plain copy is fine");
+    assert!(Checkpoint::from_bytes(&without("tiny/byteorder")).is_ok(), "older versions wrote no byte order");
+    for (bytes, expected) in [
+        (replace("tiny/byteorder", b"big"), r#"its byte order is "big", and only "little" is supported"#),
+        (replace("tiny/data/0", &[0; 23]), r#"tensor "f32" reaches beyond the bytes of its storage"#),
+        (without("tiny/data/7"), "its tiny/data/7 is missing"),
+        (without("tiny/data.pkl"), "it is a zip archive without a data.pkl, thus not one of PyTorch's"),
+        (
+            edited(CompressionMethod::Deflated, |_, content| Some(content)),
+            "its tiny/byteorder is compressed, which PyTorch's own archives are not",
+        ),
+    ] {
+        let error = Checkpoint::from_bytes(&bytes).unwrap_err().to_string();
+        assert_eq!(error, format!("not a readable checkpoint: {expected}"));
+    }
+    let mut damaged = std::fs::read(fixture("tiny.pth")).unwrap();
+    let storage = damaged.windows(4).position(|bytes| bytes == 1.25f32.to_le_bytes()).unwrap();
+    damaged[storage] ^= 1;
+    let error = Checkpoint::from_bytes(&damaged).unwrap_err().to_string();
+    assert!(error.contains("tiny/data/0") && error.contains("checksum"), "{error}");
 }
 
 fn files() -> Vec<Vec<u8>> {

@@ -49,7 +49,9 @@ fn entry(archive: &mut ZipArchive<Cursor<&[u8]>>, length: usize, name: &str) -> 
     let size = usize::try_from(file.size()).ok().filter(|&size| size <= length);
     let size = size.ok_or_else(|| Error::checkpoint(format!("its {name} is larger than the archive")))?;
     let mut content = Vec::with_capacity(size);
-    file.by_ref().take(size as u64).read_to_end(&mut content).map_err(|e| Error::checkpoint(format!("{name}: {e}")))?;
+    // One byte more than it has: the checksum is verified where the file ends.
+    let read = file.by_ref().take(size as u64 + 1).read_to_end(&mut content);
+    read.map_err(|e| Error::checkpoint(format!("its {name}: {e}")))?;
     if content.len() != size {
         return Err(Error::checkpoint(format!("its {name} is cut short")));
     }
