@@ -110,36 +110,50 @@ impl GradCheck {
     where
         E: Into<Box<dyn StdError + Send + Sync>>,
     {
-        let f = |vars: &[Var<f64>]| f(vars).map_err(|e| GradError::Function(e.into()));
-        let constants: Vec<Var<f64>> = inputs.iter().map(|x| Var::constant(x.clone())).collect();
-        let y = no_grad(|| f(&constants))?.into_value();
+        let parameters: Vec<_> = inputs.iter().map(|x| Parameter::new(x.clone())).collect();
+        self.check_parameters(&parameters, || f(&parameters.iter().map(Parameter::var).collect::<Vec<_>>()))
+    }
+
+    /// As [`check`](Self::check), with respect to parameters that `f` holds, such as a layer's. They keep their values.
+    pub fn check_parameters<E>(
+        &self,
+        parameters: &[Parameter<f64>],
+        f: impl Fn() -> Result<Var<f64>, E>,
+    ) -> Result<(), GradError>
+    where
+        E: Into<Box<dyn StdError + Send + Sync>>,
+    {
+        let f = || f().map_err(|e| GradError::Function(e.into()));
+        let y = no_grad(f)?.into_value();
         let cotangent = random(*y.shape(), self.seed);
-        let together = gradients(inputs, &f, &cotangent, |_| true)?;
+        let together = gradients(parameters, &f, &cotangent)?;
         for (input, dx) in together.iter().enumerate() {
-            let alone = gradients(inputs, &f, &cotangent, |i| i == input)?;
-            compare_alone(input, dx, &alone[input])?;
+            let others = || parameters.iter().enumerate().filter(|(i, _)| *i != input);
+            others().for_each(|(_, parameter)| parameter.set_requires_grad(false));
+            let alone = gradients(parameters, &f, &cotangent);
+            others().for_each(|(_, parameter)| parameter.set_requires_grad(true));
+            compare_alone(input, dx, &alone?[input])?;
         }
 
         let magnitude = dot(&cotangent, &y, |c, y| (c * y).abs());
-        for (input, dx) in together.iter().enumerate() {
-            let scale = Some(largest(&inputs[input])).filter(|&m| m > 0.0).unwrap_or(1.0);
+        for (input, (parameter, dx)) in parameters.iter().zip(&together).enumerate() {
+            let x = parameter.value();
+            let scale = Some(largest(&x)).filter(|&m| m > 0.0).unwrap_or(1.0);
             let allowed = self.tolerance * largest(dx).max(ROUNDING_FLOOR * magnitude / scale);
-            let mut moved = constants.clone();
             for index in self.sample(dx.len(), input) {
                 let analytic = dx.data()[index];
                 let mut numeric = f64::NAN;
                 let agrees = STEPS.iter().try_fold(false, |agrees, step| {
                     if !agrees {
-                        let x = &inputs[input];
-                        numeric = difference(&f, &mut moved, (input, x, index), step * scale, &cotangent)?;
+                        numeric = difference(&f, (parameter, &x, index), step * scale, &cotangent)?;
                     }
                     Ok::<_, GradError>(agrees || (analytic - numeric).abs() <= allowed)
-                })?;
-                if !agrees {
+                });
+                parameter.set_value(x.clone())?;
+                if !agrees? {
                     return Err(GradError::Mismatch { input, index, analytic, numeric });
                 }
             }
-            moved[input] = constants[input].clone();
         }
         Ok(())
     }
@@ -153,17 +167,14 @@ impl GradCheck {
     }
 }
 
-/// The gradients that a backward pass from `cotangent` gives, of the inputs that `require` one (zeros for the others).
+/// The gradients that a backward pass from `cotangent` gives; zeros for parameters that require none.
 fn gradients(
-    inputs: &[Tensor<f64>],
-    f: impl Fn(&[Var<f64>]) -> Result<Var<f64>, GradError>,
+    parameters: &[Parameter<f64>],
+    f: impl Fn() -> Result<Var<f64>, GradError>,
     cotangent: &Tensor<f64>,
-    require: impl Fn(usize) -> bool,
 ) -> Result<Vec<Tensor<f64>>, GradError> {
-    let parameters: Vec<_> = inputs.iter().map(|x| Parameter::new(x.clone())).collect();
-    let vars: Vec<_> =
-        parameters.iter().enumerate().map(|(i, p)| if require(i) { p.var() } else { p.var().detach() }).collect();
-    let y = f(&vars)?;
+    parameters.iter().for_each(Parameter::zero_grad);
+    let y = f()?;
     if y.requires_grad() {
         y.backward_with(cotangent.clone())?;
     }
@@ -182,19 +193,18 @@ fn compare_alone(input: usize, together: &Tensor<f64>, alone: &Tensor<f64>) -> R
     }
 }
 
-/// (L(x + h) − L(x − h)) / 2h for one element of one input.
+/// (L(x + h) − L(x − h)) / 2h for one element of one parameter, whose value is x but for that element afterwards.
 fn difference(
-    f: impl Fn(&[Var<f64>]) -> Result<Var<f64>, GradError>,
-    vars: &mut [Var<f64>],
-    (input, x, index): (usize, &Tensor<f64>, usize),
+    f: impl Fn() -> Result<Var<f64>, GradError>,
+    (parameter, x, index): (&Parameter<f64>, &Tensor<f64>, usize),
     step: f64,
     cotangent: &Tensor<f64>,
 ) -> Result<f64, GradError> {
-    let mut evaluate = |at: f64| {
+    let evaluate = |at: f64| {
         let mut x = x.clone();
         x.data_mut()[index] = at;
-        vars[input] = Var::constant(x);
-        no_grad(|| f(vars)).map(Var::into_value)
+        parameter.set_value(x)?;
+        no_grad(&f).map(Var::into_value)
     };
     let (above, below) = (x.data()[index] + step, x.data()[index] - step);
     let (high, low) = (evaluate(above)?, evaluate(below)?);

@@ -11,7 +11,8 @@ pub fn exp<T: Element, S: Simd<T>>(simd: S, x: S::V) -> S::V {
     let c = |x: f64| simd.splat(T::from_f64(x));
     let double = size_of::<T>() == 8;
     let (low, high, degree) = if double { (-708.0, 709.0, 13) } else { (-87.0, 88.0, 7) };
-    let x = simd.min(simd.max(x, c(low)), c(high));
+    // In this order of operands NaN passes.
+    let x = simd.min(c(high), simd.max(c(low), x));
     let n = simd.round(simd.mul(x, c(std::f64::consts::LOG2_E)));
     // ln 2 in two parts, so that n·ln 2 is subtracted without rounding.
     let (ln2_high, ln2_low) = if double {
