@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use ocelli_autograd::tensor::{Element, Shape, Tensor};
-use ocelli_autograd::{Error as AutogradError, Parameter};
+use ocelli_autograd::Parameter;
+use ocelli_autograd::tensor::{self, Element, Shape, Tensor};
 
 use crate::checkpoint::{Checkpoint, Dtype};
 use crate::{Layout, Mismatch, Misshaped, Result};
@@ -29,7 +29,7 @@ impl<T: Element> Buffer<T> {
     pub fn set_value(&self, value: Tensor<T>) -> Result<()> {
         let mut current = self.0.write().unwrap_or_else(PoisonError::into_inner);
         if value.shape() != current.shape() {
-            return Err(AutogradError::ParameterShape { expected: *current.shape(), got: *value.shape() }.into());
+            return Err(tensor::Error::shape("buffer", "value", current.shape(), value.shape()).into());
         }
         *current = value;
         Ok(())
