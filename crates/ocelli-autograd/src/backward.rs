@@ -51,18 +51,19 @@ fn walk<T: Element>(root: Arc<Node<T>>, dy: Tensor<T>) -> Result<()> {
             }
             Origin::Op(record) => Node::take(record)?,
         };
-        for (parent, dx) in step(record, dy)? {
-            match pending.remove(&parent.id) {
-                Some(Pending { node, dy }) => pending.insert(node.id, Pending { node, dy: sum(dy, dx)? }),
-                None => pending.insert(parent.id, Pending { node: parent, dy: dx }),
+        for Pending { node, dy } in step(record, dy)? {
+            let dy = match pending.remove(&node.id) {
+                Some(earlier) => sum(earlier.dy, dy)?,
+                None => dy,
             };
+            pending.insert(node.id, Pending { node, dy });
         }
     }
     finished.into_iter().try_for_each(|(parameter, gradient)| parameter.accumulate(gradient))
 }
 
-/// One operation's backward: the inputs' nodes, each with its gradient. What the operation had saved is freed.
-fn step<T: Element>(record: Record<T>, dy: Tensor<T>) -> Result<Vec<(Arc<Node<T>>, Tensor<T>)>> {
+/// One operation's backward: the inputs' nodes with what it adds to their gradients. What the operation had saved is freed.
+fn step<T: Element>(record: Record<T>, dy: Tensor<T>) -> Result<Vec<Pending<T>>> {
     let Record { parents, call } = record;
     let needs: Vec<bool> = parents.iter().map(Option::is_some).collect();
     let op = call.name();
@@ -70,13 +71,14 @@ fn step<T: Element>(record: Record<T>, dy: Tensor<T>) -> Result<Vec<(Arc<Node<T>
     if gradients.len() != parents.len() {
         return Err(Error::GradientCount { op, expected: parents.len(), got: gradients.len() });
     }
-    let pairs = parents.into_iter().zip(gradients).filter_map(|(parent, dx)| Some((parent?, dx?)));
-    pairs.map(|(parent, dx)| check_shape(op, &parent, &dx).map(|()| (parent, dx))).collect()
+    let pending =
+        parents.into_iter().zip(gradients).filter_map(|(parent, dx)| Some(Pending { node: parent?, dy: dx? }));
+    pending.map(|parent| check_shape(op, &parent.node, &parent.dy).map(|()| parent)).collect()
 }
 
 fn check_shape<T: Element>(op: &'static str, node: &Node<T>, gradient: &Tensor<T>) -> Result<()> {
     if *gradient.shape() != node.shape {
-        return Err(Error::GradientShape { op, expected: node.shape, got: *gradient.shape() });
+        return Err(ocelli_tensor::Error::shape(op, "gradient", node.shape, gradient.shape()).into());
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A kernel refused its operands.
+    /// A kernel refused its operands; or a gradient has another shape than its value.
     #[error(transparent)]
     Tensor(#[from] ocelli_tensor::Error),
     /// `backward` without a gradient of the output needs one element, such as a loss.
@@ -24,16 +24,6 @@ pub enum Error {
     /// An earlier backward pass has freed the records that this one needs.
     #[error("backward: the graph was freed by an earlier backward pass")]
     Freed,
-    /// A gradient does not have the shape of the value that it belongs to.
-    #[error("{op}: expected a gradient of shape {expected}, got {got}")]
-    GradientShape {
-        /// The operation whose backward gave it, or `backward` or `accumulate` for a caller's.
-        op: &'static str,
-        /// The shape of the value.
-        expected: Shape,
-        /// The shape that came.
-        got: Shape,
-    },
     /// An operation's backward returned another number of gradients than the operation has inputs.
     #[error("{op}: expected {expected} gradients, got {got}")]
     GradientCount {

@@ -111,10 +111,21 @@ impl GradCheck {
         E: Into<Box<dyn StdError + Send + Sync>>,
     {
         let parameters: Vec<_> = inputs.iter().map(|x| Parameter::new(x.clone())).collect();
-        self.check_parameters(&parameters, || f(&parameters.iter().map(Parameter::var).collect::<Vec<_>>()))
+        let f = || f(&parameters.iter().map(Parameter::var).collect::<Vec<_>>());
+        self.check_parameters(&parameters, f)?;
+
+        let f = || f().map_err(|e| GradError::Function(e.into()));
+        let cotangent = random(*no_grad(f)?.shape(), self.seed);
+        let together = gradients(&parameters, f, &cotangent)?;
+        for (input, dx) in together.iter().enumerate() {
+            parameters.iter().enumerate().for_each(|(i, parameter)| parameter.set_requires_grad(i == input));
+            compare_alone(input, dx, &gradients(&parameters, f, &cotangent)?[input])?;
+        }
+        Ok(())
     }
 
-    /// As [`check`](Self::check), with respect to parameters that `f` holds, such as a layer's. They keep their values.
+    /// Checks the gradients of parameters that `f` holds, such as a layer's, against central differences. The
+    /// parameters keep their values and lose their gradients.
     pub fn check_parameters<E>(
         &self,
         parameters: &[Parameter<f64>],
@@ -126,15 +137,7 @@ impl GradCheck {
         let f = || f().map_err(|e| GradError::Function(e.into()));
         let y = no_grad(f)?.into_value();
         let cotangent = random(*y.shape(), self.seed);
-        let together = gradients(parameters, &f, &cotangent)?;
-        for (input, dx) in together.iter().enumerate() {
-            let others = || parameters.iter().enumerate().filter(|(i, _)| *i != input);
-            others().for_each(|(_, parameter)| parameter.set_requires_grad(false));
-            let alone = gradients(parameters, &f, &cotangent);
-            others().for_each(|(_, parameter)| parameter.set_requires_grad(true));
-            compare_alone(input, dx, &alone?[input])?;
-        }
-
+        let together = gradients(parameters, f, &cotangent)?;
         let magnitude = dot(&cotangent, &y, |c, y| (c * y).abs());
         for (input, (parameter, dx)) in parameters.iter().zip(&together).enumerate() {
             let x = parameter.value();
@@ -145,7 +148,7 @@ impl GradCheck {
                 let mut numeric = f64::NAN;
                 let agrees = STEPS.iter().try_fold(false, |agrees, step| {
                     if !agrees {
-                        numeric = difference(&f, (parameter, &x, index), step * scale, &cotangent)?;
+                        numeric = difference(f, (parameter, &x, index), step * scale, &cotangent)?;
                     }
                     Ok::<_, GradError>(agrees || (analytic - numeric).abs() <= allowed)
                 });

@@ -92,8 +92,7 @@ impl<T: Element> Parameter<T> {
     /// Adds to the gradient.
     pub fn accumulate(&self, gradient: Tensor<T>) -> Result<()> {
         if *gradient.shape() != self.0.shape {
-            let (expected, got) = (self.0.shape, *gradient.shape());
-            return Err(Error::GradientShape { op: "accumulate", expected, got });
+            return Err(ocelli_tensor::Error::shape("parameter", "gradient", self.0.shape, gradient.shape()).into());
         }
         let mut grad = self.lock_grad();
         *grad = Some(match grad.take() {

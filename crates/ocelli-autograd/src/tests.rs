@@ -110,7 +110,7 @@ fn misuse_is_an_error() {
     assert_eq!(w.var().backward(), Err(Error::NotScalar { shape: [2].into() }));
     assert_eq!(Var::constant(Tensor::scalar(1.0f32)).backward(), Err(Error::NotRecorded));
     let error = w.var().backward_with(Tensor::zeros([3])).unwrap_err();
-    assert_eq!(error.to_string(), "backward: expected a gradient of shape [2], got [3]");
+    assert_eq!(error.to_string(), "backward: expected gradient of shape [2], got [3]");
     let error = w.set_value(Tensor::zeros([3])).unwrap_err();
     assert_eq!(error.to_string(), "parameter: expected a value of shape [2], got [3]");
     assert!(w.accumulate(Tensor::zeros([2, 1])).is_err());
@@ -139,7 +139,7 @@ fn wrong_backwards_are_errors() {
         y.backward_with(Tensor::zeros([2]))
     };
     let error = backward(vec![Some(Tensor::zeros([2, 1]))]).unwrap_err();
-    assert_eq!(error, Error::GradientShape { op: "wrong", expected: [2].into(), got: [2, 1].into() });
+    assert_eq!(error.to_string(), "wrong: expected gradient of shape [2], got [2, 1]");
     assert_eq!(backward(vec![]), Err(Error::GradientCount { op: "wrong", expected: 1, got: 0 }));
     assert_eq!(backward(vec![None]), Ok(()));
 }

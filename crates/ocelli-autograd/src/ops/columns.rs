@@ -75,12 +75,14 @@ impl<T: Element> Var<T> {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use std::slice::from_ref;
+
     use super::super::testing::*;
     use super::*;
 
     pub fn gradients(g: &Geometry) -> Checked {
         let x = g.image_of(g.channels + 2, 1);
-        gradcheck(&[x.clone()], |v| v[0].columns(1..g.channels + 1))?;
+        gradcheck(from_ref(&x), |v| v[0].columns(1..g.channels + 1))?;
         gradcheck(&[x], |v| {
             let parts = v[0].split_columns(&[g.channels, 1, 1])?;
             parts[1].mul(&parts[2])

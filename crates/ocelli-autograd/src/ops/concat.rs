@@ -35,12 +35,14 @@ impl<T: Element> Var<T> {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use std::slice::from_ref;
+
     use super::super::testing::*;
     use crate::Var;
 
     pub fn gradients(g: &Geometry) -> Checked {
         let (a, b) = (g.image(1), g.image_of(g.out_channels, 2));
-        gradcheck(&[a.clone()], |v| Var::concat(&[&v[0]]))?;
+        gradcheck(from_ref(&a), |v| Var::concat(&[&v[0]]))?;
         gradcheck(&[a, b], |v| Var::concat(&[&v[0], &v[1], &v[0]]))
     }
 

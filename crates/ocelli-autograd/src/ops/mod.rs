@@ -90,7 +90,7 @@ pub const ALL: &[&str] = &[
 
 /// The gradient check of each operation of [`ALL`].
 #[cfg(test)]
-const CHECKS: &[(&str, fn(&testing::Geometry) -> testing::Checked)] = &[
+const CHECKS: &[(&str, testing::Check)] = &[
     ("adaptive_avg_pool2d", adaptive_avg_pool2d::tests::gradients),
     ("add", add::tests::gradients),
     ("avg_pool2d", avg_pool2d::tests::gradients),

@@ -52,11 +52,13 @@ impl<T: Element> Var<T> {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use std::slice::from_ref;
+
     use super::super::testing::*;
 
     pub fn gradients(g: &Geometry) -> Checked {
         let x = g.image(1);
-        gradcheck(&[x.clone()], |v| v[0].reshape([x.len(), 1]))?;
+        gradcheck(from_ref(&x), |v| v[0].reshape([x.len(), 1]))?;
         gradcheck(&[x], |v| v[0].flatten())
     }
 

@@ -62,7 +62,7 @@ pub(super) fn fuse<T: Element>(trace: &Trace<T>, input: u64, output: u64) -> Res
     }
     for (i, call) in calls.iter().enumerate().filter(|(i, _)| !chains.taken[*i]) {
         let step = Box::new(Forward(call.entry.op.clone()));
-        let (label, inputs) = (label(&call.entry.scope(), call.entry.name()), call.inputs.clone());
+        let (label, inputs) = (label(call.entry.scope(), call.entry.name()), call.inputs.clone());
         nodes.push((i, Node { label, step, inputs, output: call.entry.output }));
     }
     // A chain runs where its last operation did, when the residual has been computed.
