@@ -20,8 +20,19 @@ fn a_run_is_trained_resumed_evaluated_and_used() {
     let whole = fs::read(&damaged).unwrap();
     fs::write(&damaged, &whole[..whole.len() / 2]).unwrap();
 
-    let train =
-        ["train", "--data", text(&data), "--out", text(&run), "--model", "resnet8", "--epochs", "2", "--batch-size", "8"];
+    let train = [
+        "train",
+        "--data",
+        text(&data),
+        "--out",
+        text(&run),
+        "--model",
+        "resnet8",
+        "--epochs",
+        "2",
+        "--batch-size",
+        "8",
+    ];
     let output = ocelli(train);
     let (out, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert_eq!(output.status.code(), Some(0), "{error}");
@@ -113,7 +124,8 @@ fn the_photos_are_recognised() {
         &[("missile", 0.272)],
     ];
     for (answer, expected) in answers.as_array().expect("a list").iter().zip(expected) {
-        for (prediction, (class, probability)) in answer["predictions"].as_array().expect("a list").iter().zip(expected) {
+        for (prediction, (class, probability)) in answer["predictions"].as_array().expect("a list").iter().zip(expected)
+        {
             assert_eq!(&prediction["class"], class, "{answer}");
             assert!((prediction["probability"].as_f64().expect("a number") - probability).abs() < 0.01, "{answer}");
         }

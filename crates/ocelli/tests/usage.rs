@@ -105,8 +105,7 @@ fn a_benchmark_reports_what_it_measured() {
         let train = (mode == "training").then_some("--train");
         let arguments = ["bench", "resnet8", "--batch", "2", "--threads", "1", "--json"].into_iter().chain(train);
         let report = common::json(arguments);
-        let expected =
-            ["batch", "gflops", "median_ms", "min_ms", "mode", "model", "peak_rss_mib", "runs", "threads"];
+        let expected = ["batch", "gflops", "median_ms", "min_ms", "mode", "model", "peak_rss_mib", "runs", "threads"];
         assert_eq!(keys(&report), expected);
         assert_eq!((&report["mode"], &report["batch"], &report["threads"]), (&mode.into(), &2.into(), &1.into()));
         assert!(report["runs"].as_u64() >= Some(10) && report["gflops"].as_f64() > Some(0.0), "{report}");

@@ -36,6 +36,15 @@ fn input(folder: &Path, dims: &[usize]) -> PathBuf {
     saved(folder, "x.safetensors", &file)
 }
 
+/// The same tensors under names of another library's: numbers, which sort as the model's tensors are ordered.
+fn numbered(checkpoint: &Checkpoint) -> Checkpoint {
+    let mut numbered = Checkpoint::new();
+    for (i, (_, entry)) in checkpoint.iter().enumerate() {
+        numbered.insert(format!("{i:03}"), entry.tensor.clone());
+    }
+    numbered
+}
+
 #[test]
 fn forward_takes_classes_and_channels_from_the_weights() {
     let folder = tempfile::tempdir().unwrap();
@@ -106,15 +115,7 @@ fn a_wrong_checkpoint_is_answered_with_every_tensor() {
 #[test]
 fn convert_shortens_renames_and_describes() {
     let folder = tempfile::tempdir().unwrap();
-    // As a checkpoint whose names are another library's: PyTorch's order, which a safetensors file has if its tensors
-    // are of one type and their names sort like it.
-    let mut i = 0;
-    let whole = weights();
-    let mut renamed = Checkpoint::new();
-    for (_, entry) in whole.iter() {
-        renamed.insert(format!("{i:03}"), entry.tensor.clone());
-        i += 1;
-    }
+    let renamed = numbered(&weights());
     let path = saved(folder.path(), "in.safetensors", &renamed);
     let out = folder.path().join("out.safetensors");
     let [from, to] = [&path, &out].map(|path| path.to_str().unwrap());
@@ -129,11 +130,7 @@ fn convert_shortens_renames_and_describes() {
     assert_eq!((converted.metadata["license"].as_str(), converted.metadata["a"].as_str()), ("CC0", "b=c"));
 
     let usual = Model::new("resnet8", Options { classes: 10, in_channels: 3 }, 7).unwrap();
-    let mut usual_renamed = Checkpoint::new();
-    for (i, (_, entry)) in usual.state().to_checkpoint().unwrap().iter().enumerate() {
-        usual_renamed.insert(format!("{i:03}"), entry.tensor.clone());
-    }
-    usual_renamed.write(&path).unwrap();
+    numbered(&usual.state().to_checkpoint().unwrap()).write(&path).unwrap();
     let text = succeeds(["convert", from, to].into_iter().chain(options));
     assert!(text.contains("named as resnet8's by their order"), "{text}");
     usual.load(&Checkpoint::read(&out).unwrap()).unwrap();

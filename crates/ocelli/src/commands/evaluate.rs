@@ -133,12 +133,7 @@ fn print(model: &str, data: &str, report: &Report) -> Result<()> {
     ]);
     let share = |share: Option<f64>| share.map_or("–".into(), |share| percent(share, 1));
     for class in report.classes.iter().filter(|class| class.images > 0) {
-        table.row([
-            class.class.clone(),
-            count(class.images as u64),
-            share(class.accuracy),
-            share(class.precision),
-        ]);
+        table.row([class.class.clone(), count(class.images as u64), share(class.accuracy), share(class.precision)]);
     }
     table.print()?;
     print_confusions(report)?;

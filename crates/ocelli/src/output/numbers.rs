@@ -59,7 +59,7 @@ mod tests {
 
     #[test]
     fn numbers_are_grouped_and_scaled() {
-        assert_eq!([0, 999, 1_000, 11_689_512].map(count::<u64>), ["0", "999", "1,000", "11,689,512"]);
+        assert_eq!([0u64, 999, 1_000, 11_689_512].map(count), ["0", "999", "1,000", "11,689,512"]);
         let sizes = [0, 999, 1_000, 11_689_512, 999_499, 999_500, 25_557_032, 253_149_824, 11_513_626_624].map(size);
         let expected = ["0", "999", "1.00 k", "11.7 M", "999 k", "1.00 M", "25.6 M", "253 M", "11.5 G"];
         assert_eq!(sizes, expected.map(String::from));

@@ -203,7 +203,10 @@ fn print_outline(run: &Run, data: &Data, model: &Model, threads: usize) -> Resul
     let line = |name: &str, text: String| print_line(&format!("{} {text}", style.faint(&format!("{name:<9}"))));
     let (training, validation) = (count(data.train.len() as u64), count(data.validation.len() as u64));
     let classes = data.classes.len();
-    line("data", format!("{}: {training} training and {validation} validation images, {classes} classes", data.source))?;
+    line(
+        "data",
+        format!("{}: {training} training and {validation} validation images, {classes} classes", data.source),
+    )?;
     let parameters = count(model.state().parameter_count() as u64);
     let from = match config.pretrained.as_deref() {
         None => "from random weights".into(),

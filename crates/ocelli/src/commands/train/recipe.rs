@@ -81,7 +81,7 @@ fn small(model: &str, data: &Data, seen: &Seen) -> Config {
         lr: 0.1,
         label_smoothing: 0.0,
         // Grey ones may be characters, which a mirror would change.
-        augment: Augment { random_crop: None, flip: !seen.grey, shift: side / 8 },
+        augment: Augment { flip: !seen.grey, shift: side / 8, ..Augment::default() },
         ..Config::from_scratch(model, &data.source, data.classes.clone(), preprocessing)
     }
 }
