@@ -120,11 +120,26 @@ fn samples_bound_the_work() {
         v[0].mul(&v[0])
     };
     check.check(&[random([100].into(), 3)], f).unwrap();
-    assert_eq!(evaluations.get(), 1 + 2 + 2 * 5);
+    // Value, gradient and differences; then value, gradient and the gradient alone.
+    assert_eq!(evaluations.get(), (1 + 1 + 2 * 5) + (1 + 1 + 1));
 }
 
 #[test]
 fn errors_of_the_function_come_through() {
     let error = gradcheck(&inputs(), |_| Err::<Var<f64>, _>("no")).unwrap_err();
     assert_eq!(error.to_string(), "the function under test: no");
+}
+
+#[test]
+fn parameters_are_checked_where_they_are() {
+    let parameters = inputs().map(Parameter::new);
+    let check = |product| {
+        let f = || Var::apply(product, &[&parameters[0].var(), &parameters[1].var()]);
+        GradCheck::default().check_parameters(&parameters, f)
+    };
+    check(Product::Right).unwrap();
+    assert!(matches!(check(Product::OneElement), Err(GradError::Mismatch { input: 0, index: 3, .. })));
+    // They are as they were, also after a failure.
+    assert_eq!(parameters.each_ref().map(Parameter::value), inputs());
+    assert!(parameters.iter().all(|p| p.grad().is_none()));
 }
