@@ -115,12 +115,12 @@ macro_rules! variants {
 }
 
 variants! {
-    "resnet8" "plain8" 1 78_042 12_501_632;
-    "resnet20" "plain20" 3 272_474 41_213_568;
-    "resnet32" "plain32" 5 466_906 69_124_736;
-    "resnet44" "plain44" 7 661_338 97_436_288;
-    "resnet56" "plain56" 9 855_770 125_747_840;
-    "resnet110" "plain110" 18 1_730_714 253_149_824;
+    "resnet8" "plain8" 1 75_290 12_239_488;
+    "resnet20" "plain20" 3 269_722 40_551_040;
+    "resnet32" "plain32" 5 464_154 68_862_592;
+    "resnet44" "plain44" 7 658_586 97_174_144;
+    "resnet56" "plain56" 9 853_018 125_485_696;
+    "resnet110" "plain110" 18 1_727_962 252_887_680;
 }
 
 type Build = fn(&Builder<f32>, Options) -> Result<Box<dyn Layer<f32>>>;
@@ -128,4 +128,30 @@ type Build = fn(&Builder<f32>, Options) -> Result<Box<dyn Layer<f32>>>;
 const fn variant(name: &'static str, family: &'static str, parameters: usize, macs: u64, build: Build) -> Variant {
     let (input_size, least_size, classes) = (32, 1, 10);
     Variant { name, family, input_size, least_size, classes, parameters, macs, classifier: "fc", build }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing::check_block;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(16))]
+
+        #[test]
+        fn gradients_of_blocks(
+            residual: bool,
+            downsamples: bool,
+            batch in 2..4usize,
+            size in prop::array::uniform2(3..8usize),
+            half in 1..4usize,
+        ) {
+            let (channels, stride) = if downsamples { (4 * half, 2) } else { (2 * half, 1) };
+            let b = Builder::new(9);
+            let block = Block::new(&b, 2 * half, channels, stride, residual)?;
+            check_block(&block, &b, [batch, size[0], size[1], 2 * half])?;
+        }
+    }
 }

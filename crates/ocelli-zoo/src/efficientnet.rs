@@ -72,9 +72,8 @@ impl<T: Element> Block<T> {
     fn new(b: &Builder<T>, in_channels: usize, stage: &Stage, stride: usize) -> Result<Self> {
         let wide = in_channels * stage.expansion;
         let relu6 = Some(Activation::Relu6);
-        let unit = |names, cin, cout, options, activation| {
-            ConvNorm::new(b, names, [cin, cout], options, norm(), activation)
-        };
+        let unit =
+            |names, cin, cout, options, activation| ConvNorm::new(b, names, [cin, cout], options, norm(), activation);
         let depthwise = conv(stage.kernel_size).stride(stride).groups(wide);
         let units = if stage.expansion == 1 {
             vec![
@@ -154,7 +153,37 @@ pub const VARIANTS: &[Variant] = &[Variant {
     least_size: 1,
     classes: 1000,
     parameters: 4_652_008,
-    macs: 385_000_000,
+    macs: 385_187_552,
     classifier: "classifier",
     build: |b, options| Ok(Box::new(lite0(b, options)?)),
 }];
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing::check_block;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(16))]
+
+        #[test]
+        fn gradients_of_blocks(
+            inverted: bool,
+            five: bool,
+            keeps_channels: bool,
+            batch in 2..4usize,
+            size in prop::array::uniform2(3..8usize),
+            channels in 2..4usize,
+            stride in 1..3usize,
+        ) {
+            let (expansion, kernel_size) = (if inverted { 3 } else { 1 }, if five { 5 } else { 3 });
+            let stage = stage(expansion, kernel_size, if keeps_channels { channels } else { channels + 1 }, 1, stride);
+            let b = Builder::new(10);
+            let block = Block::new(&b, channels, &stage, stride)?;
+            prop_assert_eq!(block.residual, keeps_channels && stride == 1);
+            check_block(&block, &b, [batch, size[0], size[1], channels])?;
+        }
+    }
+}

@@ -9,6 +9,8 @@ mod error;
 mod model;
 mod registry;
 pub mod resnet;
+#[cfg(test)]
+mod testing;
 
 pub use error::{Error, Result};
 pub use model::Model;

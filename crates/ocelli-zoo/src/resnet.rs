@@ -129,7 +129,12 @@ impl<T: Element> ResNet<T> {
             stages.push(&name, blocks);
         }
         let fc = Linear::new(&b.enter("fc"), channels, classes, LinearOptions::default())?;
-        Ok(ResNet { stem, maxpool: MaxPool2d { window: Window::square(3).stride(2).padding(1), ceil_mode: false }, stages, fc })
+        Ok(ResNet {
+            stem,
+            maxpool: MaxPool2d { window: Window::square(3).stride(2).padding(1), ceil_mode: false },
+            stages,
+            fc,
+        })
     }
 }
 
@@ -183,3 +188,44 @@ pub const VARIANTS: &[Variant] = &[
     variant("resnet101", 44_549_160, 7_801_405_440, |b, o| Ok(Box::new(resnet101(b, o)?))),
     variant("resnet152", 60_192_808, 11_513_626_624, |b, o| Ok(Box::new(resnet152(b, o)?))),
 ];
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing::check_block;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(12))]
+
+        #[test]
+        fn gradients_of_blocks(
+            bottleneck: bool,
+            batch in 2..4usize,
+            size in prop::array::uniform2(3..7usize),
+            channels in 1..5usize,
+            width in 1..4usize,
+            stride in 1..3usize,
+        ) {
+            let kind = if bottleneck { Kind::Bottleneck } else { Kind::Basic };
+            let b = Builder::new(7);
+            let block = Block::new(&b, kind, channels, width, stride)?;
+            check_block(&block, &b, [batch, size[0], size[1], channels])?;
+        }
+
+        #[test]
+        fn gradients_of_blocks_without_a_projection(
+            bottleneck: bool,
+            size in prop::array::uniform2(3..7usize),
+            width in 1..4usize,
+        ) {
+            let kind = if bottleneck { Kind::Bottleneck } else { Kind::Basic };
+            let b = Builder::new(8);
+            let channels = width * kind.expansion();
+            let block = Block::new(&b, kind, channels, width, 1)?;
+            prop_assert!(block.downsample.is_none());
+            check_block(&block, &b, [2, size[0], size[1], channels])?;
+        }
+    }
+}

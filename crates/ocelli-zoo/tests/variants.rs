@@ -1,0 +1,55 @@
+//! What the table of variants says is true of the networks.
+
+use ocelli_zoo::nn::autograd::Var;
+use ocelli_zoo::nn::tensor::Tensor;
+use ocelli_zoo::nn::{Mode, checkpoint::Checkpoint};
+use ocelli_zoo::{Model, Options, variants};
+
+#[test]
+fn parameters_and_macs_are_as_stated() {
+    for variant in variants() {
+        let model = Model::zeroed(variant.name, variant.options()).unwrap();
+        assert_eq!(model.state().parameter_count(), variant.parameters, "{}", variant.name);
+        let trace = model.trace([1, variant.input_size, variant.input_size, 3]).unwrap();
+        let macs: u64 = trace.entries().iter().map(|entry| entry.cost().macs).sum();
+        assert_eq!(macs, variant.macs, "{}", variant.name);
+    }
+}
+
+#[test]
+fn plans_agree_with_the_recorded_network() {
+    for name in ["resnet18", "resnet50", "resnet20", "plain20", "tf_efficientnet_lite0"] {
+        let model = Model::new(name, Options { classes: 7, in_channels: 3 }, 1).unwrap();
+        for shape in [[2, 64, 64, 3], [1, 47, 51, 3]] {
+            let x = Tensor::from_fn(shape, |i| (i * 7919 % 2003) as f32 / 1001.5 - 1.0);
+            let recorded = model.forward(&Var::constant(x.clone()), &Mode::Eval).unwrap();
+            let planned = model.plan(shape).unwrap().run(&x).unwrap();
+            let error = planned.relative_error(recorded.value());
+            assert!(error < 2e-5, "{name} at {shape:?}: off by {error:e}");
+        }
+    }
+}
+
+#[test]
+fn a_pretrained_backbone_takes_another_number_of_classes() {
+    let teacher = Model::new("resnet20", Options { classes: 10, in_channels: 3 }, 1).unwrap();
+    let weights = teacher.state().to_checkpoint().unwrap();
+    let student = Model::new("resnet20", Options { classes: 4, in_channels: 3 }, 2).unwrap();
+    let own = student.state().to_checkpoint().unwrap();
+    assert!(student.load(&weights).unwrap_err().to_string().contains("fc.weight"));
+    student.load_pretrained(&weights).unwrap();
+    let now = student.state().to_checkpoint().unwrap();
+    let value = |c: &Checkpoint, name: &str| c.get(name).unwrap().tensor.clone();
+    assert_eq!(value(&now, "layer3.2.conv2.weight"), value(&weights, "layer3.2.conv2.weight"));
+    assert_eq!(value(&now, "fc.weight"), value(&own, "fc.weight"));
+}
+
+#[test]
+fn a_wrong_input_is_an_error() {
+    let model = Model::new("resnet8", Options { classes: 10, in_channels: 1 }, 0).unwrap();
+    let error = model.forward(&Var::constant(Tensor::zeros([1, 28, 28, 3])), &Mode::Eval).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "resnet8 takes images of at least 1×1 pixels and 1 channels, got shape [1, 28, 28, 3]"
+    );
+}
