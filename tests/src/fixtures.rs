@@ -186,7 +186,7 @@ mod tests {
     #[test]
     fn the_zoo_is_complete_and_consistent() {
         let models = zoo();
-        assert_eq!(models.len(), 16);
+        assert_eq!(models.len(), 18);
         for model in &models {
             let entries = model.state_dict();
             let parameters: usize = entries

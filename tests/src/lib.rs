@@ -4,6 +4,17 @@
 pub mod fixtures;
 pub mod seeded;
 
+use ocelli_train::zoo::nn::tensor::Tensor;
+
+/// Pictures N × C × H × W, as others lay them out, as a tensor `[N, H, W, C]`.
+///
+/// # Panics
+/// If there are not as many values as the shape has.
+pub fn nhwc(pictures: Vec<f32>, [n, c, h, w]: [usize; 4]) -> Tensor<f32> {
+    let tensor = Tensor::from_vec([n, c, h, w], pictures).expect("as many values as the shape has");
+    tensor.permute(&[0, 2, 3, 1]).expect("an order of four axes")
+}
+
 /// max |a − b| / max |b|: how far `a` is from the reference `b`, as a part of the reference's largest value.
 ///
 /// A reference of zeros asks for zeros. A value that is not a number makes the error infinite.
@@ -24,7 +35,14 @@ fn max_abs(values: impl Iterator<Item = f64>) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::relative_error;
+    use super::*;
+
+    #[test]
+    fn pictures_turn_channels_last() {
+        let pictures = nhwc((0..6).map(|v| v as f32).collect(), [1, 3, 1, 2]);
+        assert_eq!(**pictures.shape(), [1, 1, 2, 3]);
+        assert_eq!(pictures.data(), [0.0, 2.0, 4.0, 1.0, 3.0, 5.0]);
+    }
 
     #[test]
     fn relative_error_is_relative_to_the_largest_reference() {

@@ -17,11 +17,8 @@
 //! | `bias`, `running_mean` | u / 10 |
 //! | `running_var` | 1 + u / 2 |
 
-use std::collections::BTreeMap;
-use std::path::Path;
-
-use safetensors::Dtype;
-use safetensors::tensor::TensorView;
+use ocelli_train::zoo::nn::checkpoint::{Checkpoint, Dtype};
+use ocelli_train::zoo::nn::tensor::{Shape, Tensor};
 
 /// A tensor of a checkpoint: its name, and its shape in the checkpoint's layout.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,13 +27,6 @@ pub struct Entry {
     pub name: String,
     /// Empty for a scalar.
     pub shape: Vec<usize>,
-}
-
-impl Entry {
-    /// Whether this counts batches (an integer that inference and training both do without), not weights.
-    pub fn is_batch_counter(&self) -> bool {
-        self.name.ends_with("num_batches_tracked")
-    }
 }
 
 /// The seeded weights called `name`, in the checkpoint's layout. `gain` scales the variance of convolutions and linear
@@ -78,27 +68,22 @@ pub fn positions(name: &str, count: usize, len: usize) -> Vec<usize> {
     bits(&format!("{name}/positions"), count).map(|b| b as usize % len).collect()
 }
 
-/// Writes the seeded values of all `entries` as a safetensors file; batch counters are zeros.
+/// The seeded values of all `entries`; batch counters are zeros.
 ///
 /// # Panics
-/// If the file can't be written, or the formula has no rule for a name.
-pub fn write_checkpoint(path: &Path, entries: &[Entry], gain: f64) {
-    let tensors: BTreeMap<&str, (Dtype, &[usize], Vec<u8>)> = entries
-        .iter()
-        .map(|entry| {
-            let (dtype, bytes) = if entry.is_batch_counter() {
-                (Dtype::I64, 0_i64.to_le_bytes().to_vec())
-            } else {
-                let values = weights(&entry.name, &entry.shape, gain);
-                (Dtype::F32, values.iter().flat_map(|v| v.to_le_bytes()).collect())
-            };
-            (entry.name.as_str(), (dtype, entry.shape.as_slice(), bytes))
-        })
-        .collect();
-    let views = tensors.iter().map(|(name, (dtype, shape, bytes))| {
-        (*name, TensorView::new(*dtype, shape.to_vec(), bytes).expect("bytes fit the shape"))
-    });
-    safetensors::serialize_to_file(views, None, path).expect("a checkpoint can be written");
+/// If the formula has no rule for a name.
+pub fn checkpoint(entries: &[Entry], gain: f64) -> Checkpoint {
+    let mut checkpoint = Checkpoint::new();
+    for Entry { name, shape } in entries {
+        if name.ends_with("num_batches_tracked") {
+            checkpoint.insert_as(name, Dtype::I64, Tensor::scalar(0.0));
+        } else {
+            let values = weights(name, shape, gain);
+            let shape = Shape::new(shape).expect("a rank of at most 6");
+            checkpoint.insert(name, Tensor::from_vec(shape, values).expect("as many values as the shape has"));
+        }
+    }
+    checkpoint
 }
 
 /// The top 24 bits of each of the first `count` words of the stream called `name`.
@@ -167,18 +152,15 @@ mod tests {
     }
 
     #[test]
-    fn a_written_checkpoint_reads_back() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("seeded.safetensors");
+    fn a_checkpoint_holds_weights_and_counters() {
         let entry = |name: &str, shape: &[usize]| Entry { name: name.to_owned(), shape: shape.to_vec() };
-        write_checkpoint(&path, &[entry("bn1.bias", &[4]), entry("bn1.num_batches_tracked", &[])], 1.0);
-        let bytes = std::fs::read(&path).unwrap();
-        let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
-        assert_eq!(file.len(), 2);
-        let bias: Vec<u8> = weights("bn1.bias", &[4], 1.0).iter().flat_map(|v| v.to_le_bytes()).collect();
-        assert_eq!(file.tensor("bn1.bias").unwrap().data(), bias);
-        let counter = file.tensor("bn1.num_batches_tracked").unwrap();
-        assert_eq!((counter.dtype(), counter.shape(), counter.data()), (Dtype::I64, &[][..], &[0; 8][..]));
+        let entries = [entry("fc.weight", &[2, 3]), entry("bn1.num_batches_tracked", &[])];
+        let checkpoint = checkpoint(&entries, 2.0);
+        let weight = &checkpoint.get("fc.weight").unwrap().tensor;
+        assert_eq!(**weight.shape(), [2, 3]);
+        assert_eq!(weight.data(), weights("fc.weight", &[2, 3], 2.0));
+        let counter = checkpoint.get("bn1.num_batches_tracked").unwrap();
+        assert_eq!((counter.dtype, counter.tensor.item().unwrap()), (Dtype::I64, 0.0));
     }
 
     #[test]

@@ -1,0 +1,98 @@
+//! Three SGD steps in training mode against PyTorch: losses, every parameter and every running statistic.
+//!
+//! In f64 both sides agree to the rounding of the stored values, whatever the network. In f32 rounding may flip a ReLU
+//! whose input is next to zero, after which nobody agrees with anybody; so f32 is compared where PyTorch's own f32
+//! agrees with its f64.
+
+use ocelli_tests::fixtures::{TrainingRun, training_runs};
+use ocelli_tests::seeded::{self, Entry};
+use ocelli_tests::{nhwc, relative_error};
+use ocelli_train::zoo::nn::loss::cross_entropy;
+use ocelli_train::zoo::nn::optim::{Sgd, SgdOptions};
+use ocelli_train::zoo::nn::tensor::Element;
+use ocelli_train::zoo::nn::{Builder, Layer, Mode, State, autograd::Var};
+use ocelli_train::zoo::{Options, cifar_resnet, resnet};
+
+/// How far PyTorch's own f32 may be from its f64 in a run that is compared in f32.
+const WELL_CONDITIONED: f64 = 1e-5;
+
+struct Tolerance {
+    /// Of losses and tensors, relative to their largest value.
+    value: f64,
+    /// Of tensors, relative to their largest change.
+    change: f64,
+}
+
+fn network<T: Element>(model: &str, classes: usize) -> (Box<dyn Layer<T>>, State<T>) {
+    let (builder, options) = (Builder::zeroed(), Options { classes, in_channels: 3 });
+    let network: Box<dyn Layer<T>> = match model {
+        "resnet18" => Box::new(resnet::resnet18(&builder, options).unwrap()),
+        "resnet20" => Box::new(cifar_resnet::residual(&builder, 3, options).unwrap()),
+        _ => panic!("no training of {model}"),
+    };
+    (network, builder.state())
+}
+
+/// The losses before each step; the state holds the rest.
+fn train<T: Element>(run: &TrainingRun, network: &dyn Layer<T>, state: &State<T>) -> Vec<f64> {
+    let &TrainingRun { momentum, nesterov, weight_decay, .. } = run;
+    let options = SgdOptions { momentum, nesterov, weight_decay, decay_vectors: true };
+    let mut sgd = Sgd::new(state, options).unwrap();
+    let step = |k: usize| {
+        let x = nhwc(seeded::images(&format!("input{k}/{}", run.seed), run.input), run.input);
+        let labels = seeded::labels(&format!("labels{k}/{}", run.seed), run.input[0], run.classes);
+        let logits = network.forward(&Var::constant(x.cast()), &Mode::train(0)).unwrap();
+        let loss = cross_entropy(&logits, &labels, 0.0).unwrap();
+        loss.backward().unwrap();
+        sgd.step(run.lr);
+        loss.value().item().unwrap().to_f64()
+    };
+    (0..run.losses.len()).map(step).collect()
+}
+
+fn compare<T: Element>(run: &TrainingRun, tolerance: &Tolerance) {
+    let (network, state) = network::<T>(&run.model, run.classes);
+    let tensors = run.tensors.iter().map(|t| Entry { name: t.name.clone(), shape: t.shape.clone() });
+    state.load(&seeded::checkpoint(&tensors.collect::<Vec<_>>(), 1.0), true).unwrap();
+    let losses = train(run, &*network, &state);
+
+    let trained = state.to_checkpoint().unwrap();
+    let mut failures = Vec::new();
+    let (mut worst_value, mut worst_change) = (relative_error(&losses, &run.losses), 0.0);
+    if worst_value > tolerance.value {
+        failures.push(format!("losses {losses:?}, not {:?}", run.losses));
+    }
+    for tensor in &run.tensors {
+        let values: Vec<f64> = trained.get(&tensor.name).unwrap().tensor.data().iter().map(|&v| f64::from(v)).collect();
+        let error = run.compare(tensor, &values);
+        (worst_value, worst_change) = (error.value.max(worst_value), error.change.max(worst_change));
+        if error.value > tolerance.value || error.change > tolerance.change {
+            failures.push(format!("{}: {error:?}", tensor.name));
+        }
+    }
+    println!("{} in {}: values {worst_value:.1e}, changes {worst_change:.1e}", run.name, std::any::type_name::<T>());
+    assert!(failures.is_empty(), "{} in {}: {failures:#?}", run.name, std::any::type_name::<T>());
+
+    let counters = trained.iter().filter(|(name, _)| name.ends_with("num_batches_tracked"));
+    let counts: Vec<f32> = counters.map(|(_, entry)| entry.tensor.item().unwrap()).collect();
+    assert_eq!(counts, vec![3.0; run.tensors.iter().filter(|t| t.name.ends_with("running_var")).count()]);
+}
+
+#[test]
+fn every_run_agrees_in_f64() {
+    let runs = training_runs();
+    assert!(!runs.is_empty());
+    for run in &runs {
+        // Values are read back as f32, which limits how well small changes are seen.
+        compare::<f64>(run, &Tolerance { value: 1e-6, change: 1e-4 });
+    }
+}
+
+#[test]
+fn well_conditioned_runs_agree_in_f32() {
+    let runs: Vec<_> = training_runs().into_iter().filter(|run| run.f32_deviation < WELL_CONDITIONED).collect();
+    assert_eq!(runs.iter().map(|run| run.model.as_str()).collect::<Vec<_>>(), ["resnet20", "resnet18"]);
+    for run in &runs {
+        compare::<f32>(run, &Tolerance { value: 1e-4, change: 1e-2 });
+    }
+}
