@@ -76,7 +76,7 @@ impl Observer for TrainingProgress {
     }
 
     fn validated(&mut self, done: usize, total: usize) {
-        self.bar.set(self.batches, &format!("validating {} of {}", count(done as u64), count(total as u64)));
+        self.bar.set(self.batches, &format!("validating {} of {}", count(done), count(total)));
     }
 
     fn skipped(&mut self, picture: &Skipped) {

@@ -97,7 +97,7 @@ impl Bench {
 impl Report {
     fn print(&self) -> Result<()> {
         let style = Style::stdout();
-        let plural = |n: usize, one: &str| format!("{} {one}{}", count(n as u64), if n == 1 { "" } else { "s" });
+        let plural = |n: usize, one: &str| format!("{} {one}{}", count(n), if n == 1 { "" } else { "s" });
         let (batch, threads) = (plural(self.batch, "image"), plural(self.threads, "thread"));
         print_line(&style.strong(&format!("{}, {}: {batch} at once, {threads}", self.model, self.mode)))?;
         let per_second = self.batch as f64 / self.median_ms * 1e3;

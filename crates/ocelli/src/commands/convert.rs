@@ -84,7 +84,7 @@ impl Convert {
         checkpoint.write(&self.output)?;
         let numbers: usize = checkpoint.iter().map(|(_, entry)| entry.tensor.len()).sum();
         let bytes: usize = checkpoint.iter().map(|(_, entry)| entry.tensor.len() * entry.dtype.size()).sum();
-        let (tensors, numbers, bytes) = (count(checkpoint.len() as u64), count(numbers as u64), size(bytes as u64));
+        let (tensors, numbers, bytes) = (count(checkpoint.len()), count(numbers), size(bytes as u64));
         print_line(&format!("{}: {tensors} tensors, {numbers} numbers, {bytes}B{remark}", self.output.display()))
     }
 

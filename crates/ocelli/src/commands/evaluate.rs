@@ -133,7 +133,7 @@ fn print(model: &str, data: &str, report: &Report) -> Result<()> {
     ]);
     let share = |share: Option<f64>| share.map_or("–".into(), |share| percent(share, 1));
     for class in report.classes.iter().filter(|class| class.images > 0) {
-        table.row([class.class.clone(), count(class.images as u64), share(class.accuracy), share(class.precision)]);
+        table.row([class.class.clone(), count(class.images), share(class.accuracy), share(class.precision)]);
     }
     table.print()?;
     print_confusions(report)?;
@@ -141,7 +141,7 @@ fn print(model: &str, data: &str, report: &Report) -> Result<()> {
     if report.classes.len() > 5 {
         total += &format!(" ({} among the first five)", percent(report.top5, 2));
     }
-    let images = count(report.images as u64);
+    let images = count(report.images);
     print_line(&format!("\n{} of {images} images of {data} right", Style::stdout().strong(&total)))?;
     print_line(&format!("{model}, mean cross-entropy {:.4}", report.loss))
 }

@@ -50,7 +50,7 @@ impl Models {
             ("input size", Align::Right),
         ]);
         for Row { name, family, parameters, macs, input_size } in rows {
-            table.row([name.into(), family.into(), count(parameters as u64), size(macs), input_size.to_string()]);
+            table.row([name.into(), family.into(), count(parameters), size(macs), input_size.to_string()]);
         }
         table.print()
     }

@@ -112,7 +112,7 @@ impl Report {
             ]);
         }
         table.print()?;
-        let (parameters, macs) = (count(self.parameters as u64), size(self.macs));
+        let (parameters, macs) = (count(self.parameters), size(self.macs));
         let total = format!("{}: {parameters} parameters, {macs} MACs", self.model);
         print_line(&format!("\n{} at {1} × {1} pixels", Style::stdout().strong(&total), self.input_size))
     }

@@ -89,7 +89,7 @@ pub struct Train {
 enum Variation {
     /// Not at all
     None,
-    /// Shifted by up to two pixels
+    /// Turned, slanted, resized and shifted a little
     Digits,
     /// Random parts, mirrored
     Photos,
@@ -201,13 +201,13 @@ fn set<T>(setting: &mut T, given: Option<T>) {
 fn print_outline(run: &Run, data: &Data, model: &Model, threads: usize) -> Result<()> {
     let (config, style) = (run.config(), Style::stdout());
     let line = |name: &str, text: String| print_line(&format!("{} {text}", style.faint(&format!("{name:<9}"))));
-    let (training, validation) = (count(data.train.len() as u64), count(data.validation.len() as u64));
+    let (training, validation) = (count(data.train.len()), count(data.validation.len()));
     let classes = data.classes.len();
     line(
         "data",
         format!("{}: {training} training and {validation} validation images, {classes} classes", data.source),
     )?;
-    let parameters = count(model.state().parameter_count() as u64);
+    let parameters = count(model.state().parameter_count());
     let from = match config.pretrained.as_deref() {
         None => "from random weights".into(),
         Some(recipe::BUILT_IN) => "pretrained on ImageNet (built in)".into(),
@@ -231,7 +231,7 @@ fn print_result(run: &Run, data: &Data, history: &[EpochMetrics], skipped: usize
     let folder = run.folder().display();
     if let Some(best) = best_epoch(history) {
         let accuracy = Style::stdout().strong(&percent(best.val_accuracy, 2));
-        let images = count(data.validation.len() as u64);
+        let images = count(data.validation.len());
         print_line(&format!("\nEpoch {} is the best: {accuracy} of {images} validation images right.", best.epoch))?;
     }
     if skipped > 0 {
@@ -242,7 +242,7 @@ fn print_result(run: &Run, data: &Data, history: &[EpochMetrics], skipped: usize
 }
 
 fn images(n: usize) -> String {
-    if n == 1 { "1 image".into() } else { format!("{} images", count(n as u64)) }
+    if n == 1 { "1 image".into() } else { format!("{} images", count(n)) }
 }
 
 /// A path as a shell takes it.
