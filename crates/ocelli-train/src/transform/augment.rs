@@ -4,6 +4,7 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
+use super::Affine;
 use super::geometry::Window;
 use crate::{Error, Result};
 
@@ -14,6 +15,9 @@ pub struct Augment {
     pub random_crop: Option<RandomResizedCrop>,
     /// Whether every second picture is mirrored, left to right.
     pub flip: bool,
+    /// Turned, slanted and stretched, what comes in is black.
+    #[serde(default)]
+    pub affine: Option<Affine>,
     /// How far a picture is shifted at most, in pixels, in both directions; what comes in is black (the usual
     /// pad-and-crop of small pictures).
     pub shift: usize,
@@ -22,15 +26,18 @@ pub struct Augment {
 impl Augment {
     /// For photographs: random crops and flips.
     pub fn photos() -> Self {
-        Augment { random_crop: Some(RandomResizedCrop::default()), flip: true, shift: 0 }
+        Augment { random_crop: Some(RandomResizedCrop::default()), flip: true, ..Augment::default() }
     }
 
-    /// For handwritten digits: shifted by up to 2 pixels. A mirrored digit would be another character.
+    /// For handwritten digits: written a little larger, more upright or elsewhere. A mirrored digit would be another
+    /// character.
     pub fn digits() -> Self {
-        Augment { shift: 2, ..Augment::default() }
+        let affine = Some(Affine { rotation: 15.0, shear: 15.0, scale: 0.2 });
+        Augment { affine, shift: 2, ..Augment::default() }
     }
 
     pub(crate) fn validate(&self) -> Result<()> {
+        self.affine.as_ref().map_or(Ok(()), Affine::validate)?;
         self.random_crop.as_ref().map_or(Ok(()), RandomResizedCrop::validate)
     }
 

@@ -2,12 +2,14 @@
 
 mod augment;
 mod geometry;
+mod warp;
 
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 pub use augment::{Augment, RandomResizedCrop};
 use geometry::Resampler;
+pub use warp::Affine;
 
 use crate::{Error, Picture, Result};
 
@@ -119,6 +121,10 @@ impl Transform {
                 self.resampler.resample(picture, window, crop, crop)?
             }
             None => self.resampler.centre(picture, resize, crop)?,
+        };
+        let square = match &self.augment.affine {
+            Some(affine) => affine.draw(rng).apply(&square)?,
+            None => square,
         };
         let placement = self.augment.draw(rng);
         self.write(&square, placement, row);
