@@ -4,12 +4,28 @@ use std::fmt::{Debug, Display};
 use std::iter::Sum;
 use std::ops::{Add, AddAssign, Div, Mul, MulAssign, Neg, Sub, SubAssign};
 
-use crate::simd::{Isa, Kernel};
+use crate::ops::gemm::{gather, reduce};
+use crate::simd::{self, Isa, Kernel};
 
 mod sealed {
-    pub trait Sealed {}
-    impl Sealed for f32 {}
-    impl Sealed for f64 {}
+    use super::*;
+
+    /// The largest kernels, as methods rather than generic functions: so they are compiled here, once, and not again in
+    /// every crate that multiplies.
+    pub trait Sealed: Sized {
+        /// Runs panels of a gathered product.
+        ///
+        /// # Safety
+        /// That of [`gather::Panels::run`].
+        unsafe fn gather(panels: gather::Panels<'_, Self>)
+        where
+            Self: Element;
+        /// Runs strips of a product over rows.
+        ///
+        /// # Safety
+        /// That of [`reduce::Strips::run`].
+        unsafe fn reduce(strips: reduce::Strips<'_, Self>);
+    }
 }
 
 /// A number that tensors are made of. Sealed: `f32` and `f64`.
@@ -68,6 +84,15 @@ pub trait Element:
 
 macro_rules! element {
     ($t:ident, $dispatch:path) => {
+        impl sealed::Sealed for $t {
+            unsafe fn gather(panels: gather::Panels<'_, Self>) {
+                $dispatch(panels.b.isa, gather::Tiles(panels));
+            }
+            unsafe fn reduce(strips: reduce::Strips<'_, Self>) {
+                $dispatch(simd::current(), reduce::Tiles(strips));
+            }
+        }
+
         impl Element for $t {
             const ZERO: Self = 0.0;
             const ONE: Self = 1.0;

@@ -9,7 +9,7 @@ pub mod conv;
 mod cross_entropy;
 mod dropout;
 mod elementwise;
-mod gemm;
+pub(crate) mod gemm;
 mod matmul;
 mod pointwise;
 mod pool;

@@ -7,7 +7,7 @@
 //!       tile:    a few rows of C in registers    A is read where it lies, through the rows' pointers
 //! ```
 
-pub(crate) use super::tile::Finish;
+pub use super::tile::Finish;
 use super::tile::{self, Block, with_tile};
 use super::{Grid, Packed, Shared, grid};
 use crate::simd::{Kernel, Simd};
@@ -171,7 +171,7 @@ impl<T: Element> Task<'_, T> {
 }
 
 /// Some rows times some panels, on one thread.
-pub(crate) struct Panels<'a, T: Element> {
+pub struct Panels<'a, T: Element> {
     /// Pointers to the rows' `k` elements, tap by tap.
     pub sources: &'a [*const T],
     /// The rows' offsets in `out`.
@@ -192,12 +192,13 @@ impl<T: Element> Panels<'_, T> {
     /// The sources must be readable for `k` elements each; the targets' `b.columns` elements from `column` on must lie
     /// within `out` (and within what `finish` points to), and nobody else may access those of these panels.
     pub unsafe fn run(self) {
-        T::dispatch_on(self.b.isa, Tiles(self));
+        // SAFETY: passed on.
+        unsafe { T::gather(self) }
     }
 }
 
-/// [`Panels`] whose caller has made its promise. Compiled once for each instruction set.
-struct Tiles<'a, T: Element>(Panels<'a, T>);
+/// [`Panels`] whose caller has made the promise of [`Panels::run`].
+pub(crate) struct Tiles<'a, T: Element>(pub Panels<'a, T>);
 
 impl<T: Element> Kernel<T> for Tiles<'_, T> {
     type Output = ();

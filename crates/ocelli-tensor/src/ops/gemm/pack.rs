@@ -13,7 +13,7 @@ use crate::{Element, Tensor, threads};
 
 /// Where `B[g, t, k, n]` lies in a tensor: `g · group + t · tap + k · row + n · column`.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Matrix {
+pub struct Matrix {
     pub group: usize,
     pub tap: usize,
     pub row: usize,
@@ -22,7 +22,7 @@ pub(crate) struct Matrix {
 
 /// A packed operand of `groups` matrices, and the instruction set whose tiles it is cut for.
 #[derive(Clone)]
-pub(crate) struct Packed<T: Element> {
+pub struct Packed<T: Element> {
     pub isa: Isa,
     pub groups: usize,
     /// taps · k

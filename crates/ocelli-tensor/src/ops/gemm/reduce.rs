@@ -7,7 +7,7 @@
 use super::gather::{Rows, cut};
 use super::tile::{self, Strip, with_tile};
 use super::{Grid, Shared, grid};
-use crate::simd::{self, Kernel, Simd};
+use crate::simd::{Kernel, Simd};
 use crate::{Element, Tensor, threads};
 
 /// Pixels that a task walks again for every tile, whose rows are meant to stay in the second-level cache.
@@ -116,7 +116,7 @@ impl<T: Element> Task<'_, T> {
 }
 
 /// `C[m, n] = Σₚ A[p, m] · B[p, n]` over at most [`PIXEL_BLOCK`] rows, on one thread.
-pub(crate) struct Strips<'a, T> {
+pub struct Strips<'a, T> {
     /// Rows of `m` elements, `a_stride` apart, as many as `b` has.
     pub a: *const T,
     pub a_stride: usize,
@@ -133,12 +133,13 @@ impl<T: Element> Strips<'_, T> {
     /// # Safety
     /// The pointers must be valid as described at the fields, and nobody else may access the `m × n` elements of C.
     pub unsafe fn run(self) {
-        simd::dispatch(Tiles(self));
+        // SAFETY: passed on.
+        unsafe { T::reduce(self) }
     }
 }
 
-/// [`Strips`] whose caller has made its promise. Compiled once for each instruction set.
-struct Tiles<'a, T>(Strips<'a, T>);
+/// [`Strips`] whose caller has made the promise of [`Strips::run`].
+pub(crate) struct Tiles<'a, T>(pub Strips<'a, T>);
 
 impl<T: Element> Kernel<T> for Tiles<'_, T> {
     type Output = ();

@@ -4,12 +4,15 @@
 //! (`VECTORS` registers), broadcasts one element of `A` for each of `ROWS` rows, and does `ROWS · VECTORS` fused
 //! multiply-adds.
 
+// Registers are named by their place in the tile.
+#![allow(clippy::needless_range_loop)]
+
 use crate::Element;
 use crate::simd::Simd;
 
 /// What is done to C when its last addend is in.
 #[derive(Clone, Copy)]
-pub(crate) struct Finish<T> {
+pub struct Finish<T> {
     /// One number a column, or null.
     pub bias: *const T,
     /// A tensor laid out as the output that is added to it, or null.
