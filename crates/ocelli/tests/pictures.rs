@@ -1,6 +1,9 @@
 //! Training, evaluation and prediction on small folders of pictures.
 
 mod common;
+#[cfg(feature = "pretrained")]
+#[path = "../examples/photo_folder.rs"]
+mod photo_folder;
 
 use std::fs;
 use std::path::Path;
@@ -130,4 +133,18 @@ fn the_photos_are_recognised() {
             assert!((prediction["probability"].as_f64().expect("a number") - probability).abs() < 0.01, "{answer}");
         }
     }
+}
+
+#[cfg(feature = "pretrained")]
+#[test]
+fn photos_fine_tune_the_built_in_weights() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, run) = (folder.path().join("photos"), folder.path().join("run"));
+    photo_folder::make(&data, 2).unwrap();
+    let arguments = ["train", "--data", text(&data), "--out", text(&run), "--epochs", "2", "--image-size", "96"];
+    let out = succeeds(arguments.into_iter().chain(["--batch-size", "4"]));
+    assert!(out.contains("tf_efficientnet_lite0") && out.contains("pretrained on ImageNet (built in)"), "{out}");
+    assert!(out.contains("2 epochs (1 of the classifier only)"), "{out}");
+    let cat = json(["predict", "--run", text(&run), text(&photo("chelsea.png")), "--json"]);
+    assert_eq!(cat[0]["predictions"].as_array().map(Vec::len), Some(4));
 }
