@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use ocelli_zoo::Model;
-use ocelli_zoo::nn::autograd::{Var, no_grad};
+use ocelli_zoo::nn::autograd::{Plan, Var, no_grad, trace};
 use ocelli_zoo::nn::tensor::{Tensor, threads};
 use ocelli_zoo::nn::{Mode, State};
 
@@ -37,9 +37,16 @@ impl Network for Model {
     }
 }
 
-/// Logits without gradients.
+/// Logits `[N, classes]` of pictures `[N, H, W, C]`, without gradients.
 pub(crate) fn logits(network: &dyn Network, images: Tensor) -> Result<Tensor> {
     threads::install(|| no_grad(|| Ok(network.forward(&Var::constant(images), &Mode::Eval)?.into_value())))
+}
+
+/// The network with the weights of this moment, compiled for pictures of `images`' size in any number.
+fn compile(network: &dyn Network, images: &Tensor) -> Result<Plan> {
+    let x = Var::constant(Tensor::zeros(images.shape()));
+    let (y, trace) = threads::install(|| no_grad(|| trace(|| network.forward(&x, &Mode::Eval))));
+    Ok(Plan::compile(&trace, &x, &y?)?)
 }
 
 /// The scores of all pictures of a loader, in order. `each` is told of every batch; nothing is returned if `stop`
@@ -51,13 +58,17 @@ pub(crate) fn score(
     stop: &AtomicBool,
     mut each: impl FnMut(&Batch, &Scores),
 ) -> Result<Option<Scores>> {
-    let mut scores = Scores::new(classes);
+    let (mut scores, mut plan) = (Scores::new(classes), None);
     for batch in loader.epoch(0, 0) {
         if stop.load(Ordering::Relaxed) {
             return Ok(None);
         }
         if !batch.labels.is_empty() {
-            scores.add(&logits(network, batch.images.clone())?, &batch.labels)?;
+            let plan = match &mut plan {
+                Some(plan) => plan,
+                none => none.insert(compile(network, &batch.images)?),
+            };
+            scores.add(&plan.run(&batch.images)?, &batch.labels)?;
         }
         each(&batch, &scores);
     }
