@@ -64,7 +64,7 @@ impl Config {
             seed: 1,
             epochs: 24,
             batch_size: 32,
-            lr: 0.05,
+            lr: 0.1,
             warmup_epochs: 1.0,
             momentum: 0.9,
             nesterov: true,
@@ -96,7 +96,7 @@ impl Config {
             warmup_epochs: 0.5,
             weight_decay: 1e-4,
             frozen_epochs: 2,
-            frozen_lr: 0.05,
+            frozen_lr: 0.02,
             checkpoint_seconds: 30.0,
             ..Config::digits(model)
         }

@@ -204,6 +204,20 @@ fn a_resumed_run_ends_with_the_same_bits() {
 }
 
 #[test]
+fn any_number_of_threads_gives_the_same_bits() {
+    let root = tempfile::tempdir().unwrap();
+    let trained = |count: usize| {
+        threads::set(count);
+        let run = Run::create(&root.path().join(count.to_string()), config()).unwrap();
+        fit(&run, &Tiny::new(1), &data(), false, &never(), &mut ()).unwrap();
+        threads::set(0);
+        tensors(&run.last_path())
+    };
+    let one = trained(1);
+    assert!(trained(2) == one && trained(5) == one);
+}
+
+#[test]
 fn frozen_epochs_train_the_classifier_alone() {
     let folder = tempfile::tempdir().unwrap();
     let run = Run::create(folder.path(), Config { epochs: 1, frozen_epochs: 1, frozen_lr: 0.1, ..config() }).unwrap();
