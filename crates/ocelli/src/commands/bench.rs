@@ -25,8 +25,8 @@ const LR: f64 = 1e-3;
 /// Measure how long a model takes on this machine
 #[derive(Debug, Args)]
 #[command(after_help = "\
-After 3 warm-ups at least 10 runs are taken and at least 3 seconds spent; the median counts. Inference is the compiled
-plan; a training run is forward, cross-entropy, backward and an SGD step with momentum. A multiply-accumulate counts as
+After 3 warm-ups at least 10 runs are taken and at least 3 seconds spent; the median counts. Inference is the compiled \
+plan; a training run is forward, cross-entropy, backward and an SGD step with momentum. A multiply-accumulate counts as \
 two operations, and training as three forward passes. The input is noise, the weights are random.
 
 Examples:
@@ -84,11 +84,11 @@ impl Bench {
             mode,
             batch: self.batch,
             threads,
-            median_ms,
-            min_ms: times[0] * 1e3,
+            median_ms: rounded(median_ms),
+            min_ms: rounded(times[0] * 1e3),
             runs: times.len(),
-            gflops: 2.0 * passes * macs as f64 * self.batch as f64 / median_ms / 1e6,
-            peak_rss_mib: peak_rss_mib(),
+            gflops: rounded(2.0 * passes * macs as f64 * self.batch as f64 / median_ms / 1e6),
+            peak_rss_mib: peak_rss_mib().map(rounded),
         };
         if self.json { print_json(&report) } else { report.print() }
     }
@@ -147,6 +147,11 @@ fn measure(mut run: impl FnMut() -> Result<()>) -> Result<Vec<f64>> {
     }
     times.sort_by(f64::total_cmp);
     Ok(times)
+}
+
+/// To three decimals: more would be noise.
+fn rounded(x: f64) -> f64 {
+    (x * 1e3).round() / 1e3
 }
 
 /// Of sorted values.

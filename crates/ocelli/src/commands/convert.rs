@@ -15,7 +15,7 @@ use crate::weights;
 #[command(after_help = "\
 Nothing in a PyTorch checkpoint is executed: it is read by an unpickler that can build tensors and nothing else.
 
-With --model, the result is known to fit: every tensor of the model is there with its shape, and no other. A checkpoint
+With --model, the result is known to fit: every tensor of the model is there with its shape, and no other. A checkpoint \
 that names its tensors otherwise is renamed, if it has as many, of the same shapes, in the same order.
 
 Examples:

@@ -18,7 +18,7 @@ const CONFUSIONS: usize = 5;
 /// Measure a network on the validation part of a data set
 #[derive(Debug, Args)]
 #[command(after_help = "\
-SOURCE is `digits` (built in) or a folder: train/CLASS/* and val/CLASS/*, of which val is measured, or CLASS/*, of which
+SOURCE is `digits` (built in) or a folder: train/CLASS/* and val/CLASS/*, of which val is measured, or CLASS/*, of which \
 the fifth is measured that --seed holds out. With --run, data and seed are those of the run, unless given.
 
 Examples:

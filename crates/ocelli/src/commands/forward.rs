@@ -14,9 +14,9 @@ use crate::weights;
 /// Run a model on a tensor in a file, to compare with other engines
 #[derive(Debug, Args)]
 #[command(after_help = "\
-X.safetensors holds `input`, [N, channels, height, width] (as other engines lay it out), normalised as the weights need
-it. Y.safetensors gets `logits`, f32 [N, classes]. The weights have the names and layouts of torchvision's (or timm's)
-state dict; the number of classes is theirs. Without --weights they are drawn by --seed, for an input of any number of
+X.safetensors holds `input`, [N, channels, height, width] (as other engines lay it out), normalised as the weights need \
+it. Y.safetensors gets `logits`, f32 [N, classes]. The weights have the names and layouts of torchvision's (or timm's) \
+state dict; the number of classes is theirs. Without --weights they are drawn by --seed, for an input of any number of \
 channels.
 
 Examples:

@@ -17,7 +17,7 @@ const BAR: usize = 20;
 /// Say what is in pictures
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Without --run or --weights, the network is EfficientNet-Lite0 with its ImageNet weights, which are built in and know a
+Without --run or --weights, the network is EfficientNet-Lite0 with its ImageNet weights, which are built in and know a \
 thousand things. PNG, JPEG, WebP, BMP and GIF (the first frame) are read.
 
 Examples:

@@ -22,11 +22,11 @@ use crate::progress::TrainingProgress;
 SOURCE is `digits` (5,000 handwritten digits, built in) or a folder of PNG, JPEG, WebP, BMP or GIF files:
   SOURCE/train/CLASS/* and SOURCE/val/CLASS/*, or SOURCE/CLASS/*, of which a fifth is held out by --seed.
 
-On pictures of more than 64 pixels the built-in EfficientNet-Lite0 is fine-tuned, its classifier alone at first; small
+On pictures of more than 64 pixels the built-in EfficientNet-Lite0 is fine-tuned, its classifier alone at first; small \
 ones train a small residual network from the start. --model, --weights and --from-scratch choose otherwise.
 
-DIR gets config.json, best.safetensors (the weights of the best epoch, by the names of torchvision or timm),
-last.safetensors (all that --resume needs), metrics.csv and curves.png. Ctrl-C finishes the step, saves and leaves.
+DIR gets config.json, best.safetensors (the weights of the best epoch, by the names of torchvision or timm), \
+last.safetensors (all that --resume needs), metrics.csv and curves.png. Ctrl-C finishes the step, saves and leaves. \
 The same settings give the same network, bit for bit, with any number of threads, and whether resumed or not.
 
 Examples:
@@ -69,7 +69,7 @@ pub struct Train {
     /// Height and width of the network's input
     #[arg(long, value_name = "S", value_parser = at_least_one())]
     image_size: Option<usize>,
-    /// How pictures are varied
+    /// How pictures are varied: not at all, turned and shifted like digits, or cut and mirrored like photos
     #[arg(long, value_enum)]
     augment: Option<Variation>,
     /// What everything random is drawn from [default: 1]
@@ -87,11 +87,8 @@ pub struct Train {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Variation {
-    /// Not at all
     None,
-    /// Turned, slanted, resized and shifted a little
     Digits,
-    /// Random parts, mirrored
     Photos,
 }
 
