@@ -4,9 +4,18 @@
 pub(super) struct Axis {
     low: f64,
     high: f64,
-    logarithmic: bool,
+    scale: Scale,
     /// Values and their labels, in order.
     pub ticks: Vec<(f64, String)>,
+}
+
+/// What grows evenly along an axis.
+#[derive(Clone, Copy)]
+enum Scale {
+    Linear,
+    Logarithmic,
+    /// The logarithm of what is lacking to 100, so that 90, 99 and 99.9 are evenly spaced.
+    Lacking,
 }
 
 impl Axis {
@@ -19,7 +28,7 @@ impl Axis {
         }
         let margin = if last > 1 { 0.0 } else { 0.5 };
         let ticks = ticks.into_iter().map(|epoch| (epoch as f64, epoch.to_string())).collect();
-        Axis { low: 1.0 - margin, high: last.max(1) as f64 + margin, logarithmic: false, ticks }
+        Axis { low: 1.0 - margin, high: last.max(1) as f64 + margin, scale: Scale::Linear, ticks }
     }
 
     /// From the round number below `values` to the one above, but never above `limit`.
@@ -31,7 +40,7 @@ impl Axis {
         let decimals = (-step.log10().floor()).max(0.0) as usize;
         let ticks = (first..=last).map(|i| i as f64 * step).filter(|&v| v <= limit + step * 1e-6);
         let ticks: Vec<_> = ticks.map(|v| (v, format!("{v:.decimals$}"))).collect();
-        Axis { low: first as f64 * step, high: (last as f64 * step).min(limit), logarithmic: false, ticks }
+        Axis { low: first as f64 * step, high: (last as f64 * step).min(limit), scale: Scale::Linear, ticks }
     }
 
     /// A logarithmic axis with ticks at 1, 2 and 5 times the powers of ten, or at those powers alone when there are
@@ -52,12 +61,35 @@ impl Axis {
             ticks = rounds(&[1.0]).into_iter().filter(|v| (start..=end).contains(v)).collect();
         }
         let ticks = ticks.into_iter().map(|v| (v, significant(v))).collect();
-        Axis { low: start, high: end, logarithmic: true, ticks }
+        Axis { low: start, high: end, scale: Scale::Logarithmic, ticks }
+    }
+
+    /// An axis of percentages that gives those near 100 room: logarithmic in what they lack. If some lack nothing,
+    /// its end stands for 100.
+    pub fn lacking(percentages: &[f64]) -> Self {
+        let lack = |v: f64| if v.is_finite() { 100.0 - v } else { f64::NAN };
+        let mut lacking: Vec<f64> = percentages.iter().map(|&v| lack(v)).collect();
+        let full = lacking.iter().any(|&v| v <= 0.0);
+        if full {
+            let smallest = lacking.iter().copied().filter(|&v| v > 0.0).fold(2.0, f64::min);
+            lacking.push(smallest / 2.0);
+        }
+        let axis = Axis::logarithmic(&lacking);
+        let label = |v: f64, text: &str| format!("{:.*}", text.split_once('.').map_or(0, |(_, d)| d.len()), 100.0 - v);
+        let mut ticks: Vec<_> = axis.ticks.iter().rev().map(|(v, text)| (100.0 - v, label(*v, text))).collect();
+        if full && let Some(end) = ticks.last_mut().filter(|tick| tick.0 == 100.0 - axis.low) {
+            end.1 = "100".into();
+        }
+        Axis { low: 100.0 - axis.high, high: 100.0 - axis.low, scale: Scale::Lacking, ticks }
     }
 
     /// Where `value` lies, 0..1; values outside are put on the border.
     pub fn position(&self, value: f64) -> f64 {
-        let scale = |v: f64| if self.logarithmic { v.max(f64::MIN_POSITIVE).log10() } else { v };
+        let scale = |v: f64| match self.scale {
+            Scale::Linear => v,
+            Scale::Logarithmic => v.max(f64::MIN_POSITIVE).log10(),
+            Scale::Lacking => -(100.0 - v).max(f64::MIN_POSITIVE).log10(),
+        };
         let (low, high) = (scale(self.low), scale(self.high));
         ((scale(value) - low) / (high - low)).clamp(0.0, 1.0)
     }
@@ -99,6 +131,8 @@ mod tests {
         assert_eq!(labels(&Axis::linear(&[0.13, 2.2], f64::MAX)), ["0.0", "0.5", "1.0", "1.5", "2.0", "2.5"]);
         assert_eq!(labels(&Axis::logarithmic(&[0.03, 1.4, f64::NAN])), ["0.02", "0.05", "0.1", "0.2", "0.5", "1", "2"]);
         assert_eq!(labels(&Axis::logarithmic(&[0.0003, 1.4])), ["0.001", "0.01", "0.1", "1"]);
+        assert_eq!(labels(&Axis::lacking(&[41.0, 99.2])), ["0", "50", "80", "90", "95", "98", "99", "99.5"]);
+        assert_eq!(labels(&Axis::lacking(&[85.0, 98.8, 100.0])), ["80", "90", "95", "98", "99", "100"]);
     }
 
     #[test]
@@ -106,12 +140,15 @@ mod tests {
         for axis in [Axis::linear(&[0.1, 0.9], 1.0), Axis::logarithmic(&[0.01, 10.0]), Axis::epochs(7)] {
             assert_eq!((axis.position(-5.0), axis.position(1e9)), (0.0, 1.0));
         }
+        let axis = Axis::lacking(&[90.0, 99.9]);
+        assert!((axis.position(99.0) - 0.5).abs() < 1e-9 && axis.position(100.0) == 1.0);
         let axis = Axis::logarithmic(&[0.01, 1.0]);
         assert!((axis.position(0.1) - 0.5).abs() < 1e-9);
         assert_eq!(Axis::epochs(1).position(1.0), 0.5);
         for values in [&[][..], &[f64::NAN], &[0.0], &[3.0]] {
             assert!(Axis::linear(values, f64::MAX).position(1.0).is_finite());
             assert!(Axis::logarithmic(values).position(1.0).is_finite());
+            assert!(Axis::lacking(values).position(1.0).is_finite());
         }
     }
 }

@@ -33,8 +33,9 @@ const BEST: RGBColor = RGBColor(234, 88, 12);
 type Area<'a> = DrawingArea<BitMapBackend<'a>, Shift>;
 type Failure<'a> = DrawingAreaErrorKind<<BitMapBackend<'a> as DrawingBackend>::ErrorType>;
 
-/// The curves of a run as a PNG file of 1440 × 600 pixels: training and validation loss (on a logarithmic axis when
-/// it spans more than a factor of ten) and accuracy, with the best epoch marked. `title` is written above.
+/// The curves of a run as a PNG file of 1440 × 600 pixels: training and validation loss and accuracy, with the best
+/// epoch marked. A loss that spans more than a factor of ten has a logarithmic axis; so has an accuracy, by its
+/// distance to 100 %. `title` is written above.
 pub fn curves_png(title: &str, history: &[EpochMetrics]) -> io::Result<Vec<u8>> {
     register_fonts();
     let (width, height) = ((WIDTH * OVERSAMPLING) as u32, (HEIGHT * OVERSAMPLING) as u32);
@@ -81,8 +82,14 @@ fn draw<'a>(area: &Area<'a>, title: &str, history: &[EpochMetrics]) -> Result<()
     let half = WIDTH / 2;
     let panel = |left, right| Panel { canvas: &canvas, left, right, top: 142, bottom: HEIGHT - 62, epochs: &epochs };
     panel(76, half - 28).draw(name, &axis, &losses, history, best)?;
-    let axis = Axis::linear(&accuracies.concat(), 100.0);
+    let axis = accuracy_axis(&accuracies.concat());
     panel(half + 60, WIDTH - 44).draw("Accuracy, %", &axis, &accuracies, history, best)
+}
+
+/// Accuracies that rise to nearly 100 would end in one flat line.
+fn accuracy_axis(accuracies: &[f64]) -> Axis {
+    let (low, high) = accuracies.iter().fold((100.0, 0.0), |(low, high): (f64, f64), &a| (low.min(a), high.max(a)));
+    if 100.0 - low > 10.0 * (100.0 - high) { Axis::lacking(accuracies) } else { Axis::linear(accuracies, 100.0) }
 }
 
 fn loss_axis(losses: &[f64]) -> (Axis, &'static str) {
@@ -249,7 +256,7 @@ mod tests {
     #[ignore = "writes a picture for a person to look at"]
     fn curves_to_look_at() {
         let history: Vec<_> = (1..=20)
-            .map(|e| epoch(e, 0.02 + 0.9 * (-0.45 * e as f64).exp(), 0.992 - 0.25 * (-0.5 * e as f64).exp()))
+            .map(|e| epoch(e, 0.02 + 0.9 * (-0.45 * e as f64).exp(), 0.992 - 0.65 * (-0.5 * e as f64).exp()))
             .collect();
         let png = curves_png("resnet20 on digits", &history).unwrap();
         std::fs::write(std::env::temp_dir().join("ocelli-curves.png"), png).unwrap();
