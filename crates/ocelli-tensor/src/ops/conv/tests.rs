@@ -82,8 +82,8 @@ fn check<T: Element>(case: &Case, tolerance: f64) {
     let tensor = |shape: &Shape, v: Vec<f64>| Tensor::from_fn(shape, |i| T::from_f64(v[i]));
     let expected = [tensor(dy.shape(), y), tensor(x.shape(), dx), tensor(w.shape(), dw)];
     let Case { window, groups, .. } = case;
-    // Winograd's transforms lose about one digit.
-    for (algorithm, tolerance) in [(Algorithm::Direct, tolerance), (Algorithm::Winograd, 10.0 * tolerance)] {
+    // Winograd's transforms lose most of a digit.
+    for (algorithm, tolerance) in [(Algorithm::Direct, tolerance), (Algorithm::Winograd, 7.0 * tolerance)] {
         for &isa in simd::available() {
             let all = || {
                 [
