@@ -33,10 +33,7 @@ impl Classifier {
 
     /// The best epoch of a training run.
     pub fn of_run(run: &Run) -> Result<Self> {
-        let config = run.config();
-        let options = Options { classes: config.classes.len(), in_channels: config.preprocessing.channels() };
-        let model = Model::zeroed(&config.model, options)?;
-        model.load(&run.best()?).map_err(|error| Error::file(&run.best_path(), error))?;
+        let (model, config) = (run.best_model()?, run.config());
         Ok(Classifier { model, preprocessing: config.preprocessing.clone(), classes: config.classes.clone() })
     }
 

@@ -53,6 +53,12 @@ fn a_run_is_trained_resumed_evaluated_and_used() {
     let other = fails(["train", "--out", text(&run), "--resume", "--lr", "0.5"]);
     assert!(other.contains("the run began with other settings"), "{other}");
 
+    let (best, new) = (run.join("best.safetensors"), folder.path().join("new"));
+    let unfit = ["train", "--data", text(&data), "--out", text(&new), "--model", "resnet20", "--weights", text(&best)];
+    let error = fails(unfit);
+    assert!(error.contains("best.safetensors: the checkpoint does not fit the model: "), "{error}");
+    assert!(!new.exists(), "nothing was begun");
+
     let report = json(["evaluate", "--run", text(&run), "--json"]);
     assert_eq!(keys(&report), ["classes", "confusion", "data", "images", "loss", "model", "skipped", "top1", "top5"]);
     assert_eq!((&report["model"], report["classes"].as_array().map(Vec::len)), (&"resnet8".into(), Some(2)));
@@ -67,7 +73,6 @@ fn a_run_is_trained_resumed_evaluated_and_used() {
     let sum: f64 = predictions.iter().map(|p| p["probability"].as_f64().expect("a number")).sum();
     assert!((sum - 1.0).abs() < 1e-6);
     // A run's weights say themselves what their classes are and how pictures are prepared.
-    let best = run.join("best.safetensors");
     let by_weights =
         json(["predict", "--model", "resnet8", "--weights", text(&best), text(&image), text(&image), "--json"]);
     assert_eq!(by_weights, by_run);

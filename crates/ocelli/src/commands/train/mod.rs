@@ -105,8 +105,7 @@ impl From<Variation> for Augment {
 impl Train {
     pub fn run(&self) -> Result<()> {
         let threads = self.threads.apply();
-        let (run, data) = if self.resume { self.reopened()? } else { self.begun()? };
-        let model = recipe::initial(run.config())?;
+        let (run, data, model) = if self.resume { self.reopened()? } else { self.begun()? };
         print_outline(&run, &data, &model, threads)?;
         let stop = interrupt::flag(run.folder())?;
         let mut progress = TrainingProgress::new();
@@ -115,7 +114,7 @@ impl Train {
         match outcome? {
             Outcome::Finished(history) => print_result(&run, &data, &history, progress.skipped()),
             Outcome::Interrupted { epochs_done, batches_done } => {
-                let (folder, epochs) = (run.folder().display(), run.config().epochs);
+                let (folder, epochs) = (shown(run.folder()), run.config().epochs);
                 Err(Error::message(format!(
                     "interrupted after {epochs_done} of {epochs} epochs and {batches_done} steps; \
                      `ocelli train --out {folder} --resume` goes on from there"
@@ -125,7 +124,7 @@ impl Train {
     }
 
     /// A new run.
-    fn begun(&self) -> Result<(Run, Data)> {
+    fn begun(&self) -> Result<(Run, Data, Model)> {
         let source = self.data.as_deref().unwrap_or("digits");
         // Asked before anything slow: a folder in use or a model with a typo.
         let out = match &self.out {
@@ -142,11 +141,14 @@ impl Train {
         let data = Data::open(source, self.seed.unwrap_or(recipe::SEED))?;
         let mut config = recipe::choose(self, &data)?;
         self.apply(&mut config);
-        Ok((Run::create(&out, config)?, data))
+        config.validate()?;
+        // Weights that don't fit must leave no run behind.
+        let model = recipe::initial(&config)?;
+        Ok((Run::create(&out, config)?, data, model))
     }
 
     /// A run that was interrupted.
-    fn reopened(&self) -> Result<(Run, Data)> {
+    fn reopened(&self) -> Result<(Run, Data, Model)> {
         let source = self.data.as_deref().unwrap_or("digits");
         let run = match &self.out {
             Some(out) => Run::open(out)?,
@@ -165,7 +167,8 @@ impl Train {
             return Err(Error::file(run.folder(), reason));
         }
         let data = Data::open(self.data.as_deref().unwrap_or(&config.data), config.seed)?;
-        Ok((run, data))
+        let model = recipe::initial(config)?;
+        Ok((run, data, model))
     }
 
     /// Changes the settings that the command line gives.

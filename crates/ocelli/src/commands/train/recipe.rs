@@ -1,7 +1,7 @@
 //! Which network is trained how, by what the command line says and what the pictures are.
 
 use ocelli_train::zoo::nn::checkpoint::Checkpoint;
-use ocelli_train::zoo::{Model, Options, variant};
+use ocelli_train::zoo::{Model, variant};
 use ocelli_train::{Augment, Config, Data, Interpolation, Preprocessing, pretrained};
 
 use super::Train;
@@ -88,8 +88,7 @@ fn small(model: &str, data: &Data, seen: &Seen) -> Config {
 
 /// The network of a run before its first step.
 pub fn initial(config: &Config) -> Result<Model> {
-    let options = Options { classes: config.classes.len(), in_channels: config.preprocessing.channels() };
-    let model = Model::new(&config.model, options, config.seed)?;
+    let model = config.new_model()?;
     match config.pretrained.as_deref() {
         None => {}
         Some(BUILT_IN) => model.load_pretrained(&built_in()?)?,
