@@ -17,7 +17,7 @@ use crate::nn::{
     BatchNormOptions, Builder, ConvNorm, GlobalAvgPool, Layer, Linear, LinearOptions, Mode, Result, Sequential,
 };
 use crate::resnet::conv;
-use crate::{Options, Variant};
+use crate::{Build, Options, Variant};
 
 /// Two 3×3 convolutions, with or without a shortcut around them.
 #[derive(Debug)]
@@ -72,8 +72,8 @@ impl<T: Element> CifarResNet<T> {
             let mut layers = Sequential::new();
             for i in 0..blocks {
                 let (width, stride) = (16 << stage, if stage > 0 && i == 0 { 2 } else { 1 });
-                let b = b.enter(&name).enter(&i.to_string());
-                layers.push(&i.to_string(), Block::new(&b, channels, width, stride, residual)?);
+                let b = b.enter(&name).enter(i.to_string());
+                layers.push(i.to_string(), Block::new(&b, channels, width, stride, residual)?);
                 channels = width;
             }
             stages.push(&name, layers);
@@ -122,8 +122,6 @@ variants! {
     "resnet56" "plain56" 9 853_018 125_485_696;
     "resnet110" "plain110" 18 1_727_962 252_887_680;
 }
-
-type Build = fn(&Builder<f32>, Options) -> Result<Box<dyn Layer<f32>>>;
 
 const fn variant(name: &'static str, family: &'static str, parameters: usize, macs: u64, build: Build) -> Variant {
     let (input_size, least_size, classes) = (32, 1, 10);

@@ -122,12 +122,12 @@ pub fn lite0<T: Element>(b: &Builder<T>, options: Options) -> Result<EfficientNe
     for (s, stage) in STAGES.iter().enumerate() {
         let mut layers = Sequential::new();
         for i in 0..stage.blocks {
-            let b = b.enter("blocks").enter(&s.to_string()).enter(&i.to_string());
+            let b = b.enter("blocks").enter(s.to_string()).enter(i.to_string());
             let stride = if i == 0 { stage.stride } else { 1 };
-            layers.push(&i.to_string(), Block::new(&b, channels, stage, stride)?);
+            layers.push(i.to_string(), Block::new(&b, channels, stage, stride)?);
             channels = stage.channels;
         }
-        blocks.push(&s.to_string(), layers);
+        blocks.push(s.to_string(), layers);
     }
     let head = ConvNorm::new(b, ("conv_head", "bn2"), [channels, HEAD], conv(1), norm(), relu6)?;
     let classifier = Linear::new(&b.enter("classifier"), HEAD, classes, LinearOptions::default())?;

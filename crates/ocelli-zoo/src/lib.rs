@@ -14,4 +14,4 @@ mod testing;
 
 pub use error::{Error, Result};
 pub use model::Model;
-pub use registry::{Options, Variant, variant, variants};
+pub use registry::{Build, Options, Variant, variant, variants};

@@ -12,6 +12,9 @@ pub struct Options {
     pub in_channels: usize,
 }
 
+/// Makes a network for some classes and channels.
+pub type Build = fn(&Builder<f32>, Options) -> nn::Result<Box<dyn Layer<f32>>>;
+
 /// One published configuration of an architecture.
 #[derive(Debug)]
 pub struct Variant {
@@ -32,7 +35,7 @@ pub struct Variant {
     /// The path of the last layer.
     pub classifier: &'static str,
     /// Makes the network.
-    pub build: fn(&Builder<f32>, Options) -> nn::Result<Box<dyn Layer<f32>>>,
+    pub build: Build,
 }
 
 impl Variant {

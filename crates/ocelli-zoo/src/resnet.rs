@@ -19,7 +19,7 @@ use crate::nn::{
     BatchNormOptions, Builder, Conv2dOptions, ConvNorm, Fan, GlobalAvgPool, Init, Layer, Linear, LinearOptions,
     MaxPool2d, Mode, Result, Sequential,
 };
-use crate::{Options, Variant};
+use crate::{Build, Options, Variant};
 
 /// The two kinds of residual block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,8 +122,8 @@ impl<T: Element> ResNet<T> {
             let mut blocks = Sequential::new();
             for i in 0..depth {
                 let stride = if stage > 0 && i == 0 { 2 } else { 1 };
-                let b = b.enter(&name).enter(&i.to_string());
-                blocks.push(&i.to_string(), Block::new(&b, kind, channels, width, stride)?);
+                let b = b.enter(&name).enter(i.to_string());
+                blocks.push(i.to_string(), Block::new(&b, kind, channels, width, stride)?);
                 channels = width * kind.expansion();
             }
             stages.push(&name, blocks);
@@ -172,8 +172,6 @@ pub fn resnet101<T: Element>(b: &Builder<T>, options: Options) -> Result<ResNet<
 pub fn resnet152<T: Element>(b: &Builder<T>, options: Options) -> Result<ResNet<T>> {
     ResNet::new(b, Kind::Bottleneck, [3, 8, 36, 3], options)
 }
-
-type Build = fn(&Builder<f32>, Options) -> Result<Box<dyn Layer<f32>>>;
 
 const fn variant(name: &'static str, parameters: usize, macs: u64, build: Build) -> Variant {
     let (input_size, least_size, classes) = (224, 1, 1000);
