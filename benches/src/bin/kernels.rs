@@ -73,7 +73,7 @@ fn run(layer: &Layer, batch: usize, pass: usize) -> f64 {
     let w = random([kernel, kernel, cin / groups, cout]);
     let out = size.div_ceil(stride);
     let dy = random([batch, out, out, cout]);
-        let (_, median) = time(5, || {
+    let (_, median) = time(5, || {
         let result = match pass {
             0 => conv2d(&x, &w, &window, groups),
             1 => conv2d_backward_input(&dy, &w, x.shape(), &window, groups),
