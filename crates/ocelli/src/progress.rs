@@ -121,7 +121,7 @@ impl Bar {
     pub fn new(total: usize, name: &str) -> Self {
         let bar = ProgressBar::with_draw_target(Some(total as u64), ProgressDrawTarget::stderr());
         let colour = if Style::stderr().has_colour() { ".green" } else { "" };
-        let template = format!("{{prefix}} {{bar:24{colour}}} {{pos}}/{{len}} {{msg}}");
+        let template = format!("{{prefix}} {{bar:16{colour}}} {{pos}}/{{len}} {{wide_msg}}");
         let style = ProgressStyle::with_template(&template).map(|style| style.progress_chars("█▉▊▋▌▍▎▏ "));
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
         bar.set_prefix(name.to_owned());

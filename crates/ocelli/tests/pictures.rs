@@ -8,7 +8,9 @@ mod photo_folder;
 use std::fs;
 use std::path::Path;
 
-use common::{fails, json, keys, ocelli, photo, small_pictures, succeeds};
+#[cfg(feature = "pretrained")]
+use common::photo;
+use common::{fails, json, keys, ocelli, small_pictures, succeeds};
 
 fn text(path: &Path) -> &str {
     path.to_str().expect("a path that is text")
