@@ -22,4 +22,4 @@ ours = best["Ocelli"]
 print(f"{ours['model']}, {ours['mode']}, batch {ours['batch']}, {ours['threads']} threads")
 for engine, result in best.items():
     ratio = result["median_ms"] / ours["median_ms"]
-    print(f"{engine:40} {result['median_ms']:9.2f} ms  {result['peak_rss_mib']:6} MiB  x{ratio:.2f}")
+    print(f"{engine:40} {result['median_ms']:9.2f} ms  {result['peak_rss_mib']:6.0f} MiB  x{ratio:.2f}")
