@@ -6,8 +6,6 @@
 use std::io;
 use std::sync::Once;
 
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 use image::codecs::png::{CompressionType, FilterType as PngFilter, PngEncoder};
 use image::{ExtendedColorType, ImageEncoder};
 use plotters::coord::Shift;
@@ -44,15 +42,25 @@ pub fn curves_png(title: &str, history: &[EpochMetrics]) -> io::Result<Vec<u8>> 
         let area = BitMapBackend::with_buffer(&mut pixels, (width, height)).into_drawing_area();
         draw(&area, title, history).and_then(|()| area.present()).map_err(|e| io::Error::other(e.to_string()))?;
     }
-    let large = ImageRef::new(width, height, &pixels, PixelType::U8x3).map_err(io::Error::other)?;
-    let mut small = Image::new(WIDTH as u32, HEIGHT as u32, PixelType::U8x3);
-    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Box));
-    Resizer::new().resize(&large, &mut small, Some(&options)).map_err(io::Error::other)?;
     let mut png = Vec::new();
     PngEncoder::new_with_quality(&mut png, CompressionType::Best, PngFilter::Adaptive)
-        .write_image(small.buffer(), WIDTH as u32, HEIGHT as u32, ExtendedColorType::Rgb8)
+        .write_image(&shrunk(&pixels), WIDTH as u32, HEIGHT as u32, ExtendedColorType::Rgb8)
         .map_err(io::Error::other)?;
     Ok(png)
+}
+
+/// The picture at its own size: each pixel the mean of those drawn for it.
+fn shrunk(pixels: &[u8]) -> Vec<u8> {
+    let (width, height, times) = (WIDTH as usize, HEIGHT as usize, OVERSAMPLING as usize);
+    let mut small = Vec::with_capacity(width * height * 3);
+    for i in 0..width * height * 3 {
+        let (y, x, channel) = (i / (width * 3), i / 3 % width, i % 3);
+        let drawn =
+            |dy: usize, dx: usize| u32::from(pixels[((y * times + dy) * width * times + x * times + dx) * 3 + channel]);
+        let sum: u32 = (0..times * times).map(|k| drawn(k / times, k % times)).sum();
+        small.push((sum / (times * times) as u32) as u8);
+    }
+    small
 }
 
 fn register_fonts() {
@@ -249,16 +257,5 @@ mod tests {
             assert_eq!((picture.width(), picture.height()), (WIDTH as usize, HEIGHT as usize));
             assert!(picture.pixels().chunks_exact(3).any(|p| p[0] < 60), "text is drawn");
         }
-    }
-
-    /// `cargo test -p ocelli-train curves_to_look_at -- --ignored` writes a picture for the eye.
-    #[test]
-    #[ignore = "writes a picture for a person to look at"]
-    fn curves_to_look_at() {
-        let history: Vec<_> = (1..=20)
-            .map(|e| epoch(e, 0.02 + 0.9 * (-0.45 * e as f64).exp(), 0.992 - 0.65 * (-0.5 * e as f64).exp()))
-            .collect();
-        let png = curves_png("resnet20 on digits", &history).unwrap();
-        std::fs::write(std::env::temp_dir().join("ocelli-curves.png"), png).unwrap();
     }
 }

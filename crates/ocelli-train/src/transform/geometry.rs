@@ -1,7 +1,10 @@
 //! Resizing, and cropping the centre, with the conventions of PIL and torchvision.
 
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use std::fmt::Display;
+
+use fast_image_resize::images::{TypedImage, TypedImageRef};
+use fast_image_resize::pixels::{U8, U8x3};
+use fast_image_resize::{FilterType, PixelTrait, ResizeAlg, ResizeOptions, Resizer};
 
 use super::Interpolation;
 use crate::{Error, Picture, Result};
@@ -39,19 +42,18 @@ impl Resampler {
         if (width, height) == (window.width, window.height) {
             return cut(picture, window);
         }
-        let kind = if picture.channels() == 1 { PixelType::U8 } else { PixelType::U8x3 };
-        let failed = |error: &dyn std::fmt::Display| Error::image("resize", error);
-        let source = ImageRef::new(picture.width() as u32, picture.height() as u32, picture.pixels(), kind);
-        let source = source.map_err(|e| failed(&e))?;
-        let mut target = Image::new(width as u32, height as u32, kind);
         let options = ResizeOptions::new().resize_alg(self.algorithm).crop(
             window.left as f64,
             window.top as f64,
             window.width as f64,
             window.height as f64,
         );
-        self.resizer.resize(&source, &mut target, Some(&options)).map_err(|e| failed(&e))?;
-        Picture::new(width, height, picture.channels(), target.into_vec())
+        let source = (picture.pixels(), [picture.width(), picture.height()]);
+        let target = match picture.channels() {
+            1 => resize::<U8>(&mut self.resizer, source, [width, height], &options)?,
+            _ => resize::<U8x3>(&mut self.resizer, source, [width, height], &options)?,
+        };
+        Picture::new(width, height, picture.channels(), target)
     }
 
     /// Resizes the shorter side to `side`, then cuts out the central `crop` × `crop` pixels.
@@ -63,6 +65,23 @@ impl Resampler {
         let resized = self.resample(picture, part, width, height)?;
         cut(&resized, Window { left: centred(width, crop), top: centred(height, crop), width: crop, height: crop })
     }
+}
+
+/// Pixels of one kind, resized to a `[width, height]`. (The library's resizing of images whose kind is a value would bring
+/// in its code for every kind.)
+fn resize<P: PixelTrait>(
+    resizer: &mut Resizer,
+    (pixels, [width, height]): (&[u8], [usize; 2]),
+    target: [usize; 2],
+    options: &ResizeOptions,
+) -> Result<Vec<u8>> {
+    let failed = |error: &dyn Display| Error::image("resize", error);
+    let source = TypedImageRef::<P>::from_buffer(width as u32, height as u32, pixels).map_err(|e| failed(&e))?;
+    let mut bytes = vec![0; target[0] * target[1] * P::size()];
+    let mut view = TypedImage::<P>::from_buffer(target[0] as u32, target[1] as u32, &mut bytes);
+    let view = view.as_mut().map_err(|e| failed(&*e))?;
+    resizer.resize_typed(&source, view, options).map_err(|e| failed(&e))?;
+    Ok(bytes)
 }
 
 /// The size at which the shorter side is `side`; the longer one is rounded down, as torchvision does.
