@@ -3,7 +3,7 @@
 //! Every function here divides work into pieces that depend on the shape alone, never on the number of threads, and
 //! combines nothing itself, so results are the same bits for any number of threads (design law 7).
 
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use rayon::ThreadPool;
 use rayon::prelude::*;
@@ -34,29 +34,21 @@ pub fn install<R: Send>(f: impl FnOnce() -> R + Send) -> R {
 
 /// Calls `f(0)` to `f(tasks - 1)`, in any order and at once.
 pub fn for_each(tasks: usize, f: impl Fn(usize) + Send + Sync) {
-    if tasks <= 1 || count() == 1 {
-        return (0..tasks).for_each(f);
-    }
-    let isa = simd::current();
-    enter(|| (0..tasks).into_par_iter().with_max_len(1).for_each(|i| simd::with_isa(isa, || f(i))));
+    run(tasks, &f);
 }
 
 /// The results of `f(0)` to `f(tasks - 1)`, in that order.
 pub fn map<R: Send>(tasks: usize, f: impl Fn(usize) -> R + Send + Sync) -> Vec<R> {
-    if tasks <= 1 || count() == 1 {
-        return (0..tasks).map(f).collect();
-    }
-    let isa = simd::current();
-    enter(|| (0..tasks).into_par_iter().with_max_len(1).map(|i| simd::with_isa(isa, || f(i))).collect())
+    let results = Mutexes((0..tasks).map(|_| Mutex::new(None)).collect());
+    run(tasks, &|i| *results.lock(i) = Some(f(i)));
+    let unlocked = results.0.into_iter().map(|result| result.into_inner().unwrap_or_else(PoisonError::into_inner));
+    unlocked.map(|result| result.expect("every task has run")).collect()
 }
 
 /// Calls `f(i, chunk)` for the consecutive chunks of `data`; the last may be shorter.
 pub fn for_each_chunk<T: Send>(data: &mut [T], chunk: usize, f: impl Fn(usize, &mut [T]) + Send + Sync) {
-    if data.len() <= chunk || count() == 1 {
-        return data.chunks_mut(chunk.max(1)).enumerate().for_each(|(i, c)| f(i, c));
-    }
-    let isa = simd::current();
-    enter(|| data.par_chunks_mut(chunk).with_max_len(1).enumerate().for_each(|(i, c)| simd::with_isa(isa, || f(i, c))));
+    let chunks = Mutexes(data.chunks_mut(chunk.max(1)).map(Mutex::new).collect());
+    run(chunks.0.len(), &|i| f(i, &mut chunks.lock(i)));
 }
 
 /// As [`for_each_chunk`] over two slices at once, which are cut into equally many chunks.
@@ -65,19 +57,30 @@ pub fn for_each_chunk2<A: Send, B: Send>(
     (b, chunk_b): (&mut [B], usize),
     f: impl Fn(usize, &mut [A], &mut [B]) + Send + Sync,
 ) {
-    debug_assert_eq!(a.len().div_ceil(chunk_a.max(1)), b.len().div_ceil(chunk_b.max(1)));
-    if a.len() <= chunk_a || count() == 1 {
-        let pairs = a.chunks_mut(chunk_a.max(1)).zip(b.chunks_mut(chunk_b.max(1)));
-        return pairs.enumerate().for_each(|(i, (a, b))| f(i, a, b));
+    let pairs = a.chunks_mut(chunk_a.max(1)).zip(b.chunks_mut(chunk_b.max(1)));
+    let chunks = Mutexes(pairs.map(Mutex::new).collect());
+    run(chunks.0.len(), &|i| {
+        let (a, b) = &mut *chunks.lock(i);
+        f(i, a, b);
+    });
+}
+
+/// What tasks write: each locks its own, so nobody ever waits.
+struct Mutexes<T>(Vec<Mutex<T>>);
+
+impl<T> Mutexes<T> {
+    fn lock(&self, i: usize) -> MutexGuard<'_, T> {
+        self.0[i].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The one loop over rayon. Not generic, so that it is compiled once rather than for every kernel.
+fn run(tasks: usize, f: &(dyn Fn(usize) + Sync)) {
+    if tasks <= 1 || count() == 1 {
+        return (0..tasks).for_each(f);
     }
     let isa = simd::current();
-    enter(|| {
-        a.par_chunks_mut(chunk_a)
-            .zip(b.par_chunks_mut(chunk_b))
-            .with_max_len(1)
-            .enumerate()
-            .for_each(|(i, (a, b))| simd::with_isa(isa, || f(i, a, b)));
-    });
+    enter(|| (0..tasks).into_par_iter().with_max_len(1).for_each(|i| simd::with_isa(isa, || f(i))));
 }
 
 /// How many rows of `columns` elements make a piece of streaming work that is worth a thread's attention (about
@@ -86,7 +89,7 @@ pub fn rows_per_chunk(columns: usize) -> usize {
     (16 * 1024 / columns.max(1)).max(1)
 }
 
-fn enter<R: Send>(f: impl FnOnce() -> R + Send) -> R {
+fn enter(f: impl FnOnce() + Send) {
     match rayon::current_thread_index() {
         Some(_) => f(),
         None => pool().install(f),
