@@ -42,7 +42,7 @@ fn a_run_is_trained_resumed_evaluated_and_used() {
     let (out, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert_eq!(output.status.code(), Some(0), "{error}");
     assert!(out.contains("16 training and 4 validation images, 2 classes"), "{out}");
-    assert!(out.contains("1 image could not be read"), "{out}");
+    assert!(out.contains("Left out: 1 image that could not be read"), "{out}");
     assert!(error.contains("warning: skipped ") && error.contains("0.png: damaged image"), "{error}");
     for file in ["config.json", "best.safetensors", "last.safetensors", "metrics.csv", "curves.png"] {
         assert!(run.join(file).exists(), "{file}");

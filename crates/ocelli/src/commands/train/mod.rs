@@ -235,7 +235,7 @@ fn print_result(run: &Run, data: &Data, history: &[EpochMetrics], skipped: usize
         print_line(&format!("\nEpoch {} is the best: {accuracy} of {images} validation images right.", best.epoch))?;
     }
     if skipped > 0 {
-        print_line(&format!("{} could not be read and were left out.", images(skipped)))?;
+        print_line(&format!("Left out: {} that could not be read.", images(skipped)))?;
     }
     print_line(&format!("{folder}: best.safetensors, last.safetensors, metrics.csv, curves.png"))?;
     print_line(&format!("Use it: ocelli predict --run {} IMAGE", shown(run.folder())))
