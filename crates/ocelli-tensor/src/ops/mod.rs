@@ -22,7 +22,10 @@ mod window;
 pub use activation::{Activation, activation, activation_backward};
 pub use batch_norm::{batch_norm, batch_norm_backward, batch_norm_backward_frozen, batch_norm_stats};
 pub use concat::{concat_columns, split_columns};
-pub use conv::{PackedConv, conv2d, conv2d_backward_input, conv2d_backward_weight};
+pub use conv::{
+    DeformConv, PackedConv, conv2d, conv2d_backward_input, conv2d_backward_weight, deform_conv2d,
+    deform_conv2d_backward_input, deform_conv2d_backward_weight,
+};
 pub use cross_entropy::{softmax_cross_entropy, softmax_cross_entropy_backward};
 pub use dropout::dropout_mask;
 pub use elementwise::{add, add_assign, mul, scale};

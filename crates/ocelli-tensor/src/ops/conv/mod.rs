@@ -9,6 +9,7 @@
 //! arithmetic for a matrix product and has loops of its own.
 
 mod algorithm;
+mod deform;
 mod depthwise;
 pub mod im2col;
 mod packed;
@@ -21,6 +22,9 @@ use std::borrow::Cow;
 
 pub use algorithm::{Algorithm, with_algorithm};
 use algorithm::{Pass, choose};
+pub use deform::{
+    DeformConv, InputGradients, deform_conv2d, deform_conv2d_backward_input, deform_conv2d_backward_weight,
+};
 pub use packed::PackedConv;
 
 use super::gemm::gather::{Epilogue, Rows, gather};

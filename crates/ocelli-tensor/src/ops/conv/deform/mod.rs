@@ -1,0 +1,168 @@
+//! Deformable convolution, and its gradients.
+//!
+//! `y[p, co] = Σ_{t, ci} m_t(p) · x(p · s + t · d − padding + Δ_t(p), ci) · w[t, ci, co]`
+//!
+//! A tap t reads the input not at a fixed pixel but at a position displaced by an offset Δ, which another layer has
+//! computed for every output pixel, and which falls between pixels: x(·) is bilinear interpolation, in which pixels
+//! outside of the image are zeros. That is version 1, Dai et al. 2017, <https://arxiv.org/abs/1703.06211>; version 2,
+//! Zhu et al. 2018, <https://arxiv.org/abs/1811.11168>, weighs each sample with a mask m. Input channels form
+//! `offset_groups` groups with offsets (and masks) of their own. Semantics and order are `torchvision.ops.deform_conv2d`'s.
+//!
+//! A block of output pixels samples its rows of channels ([`field`]) into a buffer that stays in the second-level cache,
+//! and multiplies it there by the packed weights. Backward the product comes first, and [`input`] takes its rows to the
+//! gradients of input, offsets and masks in one pass; [`weight`] samples again.
+
+mod field;
+mod input;
+#[cfg(test)]
+mod tests;
+mod weight;
+
+pub use input::{InputGradients, deform_conv2d_backward_input};
+pub use weight::deform_conv2d_backward_weight;
+
+use self::field::Field;
+use super::{Geometry, pack};
+use crate::ops::Window;
+use crate::ops::gemm::Packed;
+use crate::ops::gemm::gather::Panels;
+use crate::{Element, Error, Result, Shape, Tensor, threads};
+
+/// Bytes of sampled rows that a task holds at a time, meant to stay in the second-level cache, and the number of rows
+/// that make up for reading all weights.
+const COLUMNS_BYTES: usize = 256 * 1024;
+const BLOCK_ROWS: std::ops::RangeInclusive<usize> = 28..=256;
+
+/// The attributes of a deformable convolution.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeformConv {
+    /// Kernel size, stride, padding and dilation of the undisplaced taps.
+    pub window: Window,
+    /// Groups of the weights, as in a plain convolution.
+    pub groups: usize,
+    /// Groups of input channels that are displaced alike.
+    pub offset_groups: usize,
+}
+
+/// The sizes, checked against each other.
+#[derive(Debug, Clone, Copy)]
+struct Deformed {
+    conv: Geometry,
+    offset_groups: usize,
+}
+
+impl Deformed {
+    fn new<T: Element>(
+        op: &'static str,
+        [x, offset]: [&Tensor<T>; 2],
+        mask: Option<&Tensor<T>>,
+        w: &Shape,
+        attributes: &DeformConv,
+    ) -> Result<Self> {
+        let DeformConv { window, groups, offset_groups } = attributes;
+        let conv = Geometry::new(op, x.shape(), w, window, *groups)?;
+        if *offset_groups == 0 || !conv.in_channels.is_multiple_of(*offset_groups) {
+            let expected = format!("that divide the {} input channels", conv.in_channels);
+            return Err(Error::argument(op, "offset_groups", expected, offset_groups));
+        }
+        let samples = offset_groups * window.taps();
+        for (what, tensor, columns) in [("offset", Some(offset), 2 * samples), ("mask", mask, samples)] {
+            let [height, width] = conv.output;
+            let expected = Shape::new(&[conv.batch, height, width, columns])?;
+            if let Some(tensor) = tensor.filter(|tensor| *tensor.shape() != expected) {
+                return Err(Error::shape(op, what, expected, tensor.shape()));
+            }
+        }
+        Ok(Deformed { conv, offset_groups: *offset_groups })
+    }
+
+    fn taps(&self) -> usize {
+        self.conv.window.taps()
+    }
+
+    /// Output pixels of an image.
+    fn pixels(&self) -> usize {
+        self.conv.output[0] * self.conv.output[1]
+    }
+
+    /// Into how many rows of `columns` elements a block is cut, of a total of `rows`.
+    fn block_rows<T>(rows: usize, columns: usize) -> usize {
+        let most = COLUMNS_BYTES / (columns * size_of::<T>()).max(1);
+        let blocks = rows.div_ceil(most.clamp(*BLOCK_ROWS.start(), *BLOCK_ROWS.end()));
+        rows.div_ceil(blocks.max(1)).max(1)
+    }
+}
+
+/// The deformable convolution of `x` `[N, H, W, Cin]` with `w` `[Kh, Kw, Cin / groups, Cout]`: `[N, Ho, Wo, Cout]`.
+///
+/// `offset` is `[N, Ho, Wo, 2 · offset_groups · Kh · Kw]`, in pixels: for every group, for every tap, down and to the
+/// right. `mask`, if there is one, is `[N, Ho, Wo, offset_groups · Kh · Kw]`.
+///
+/// ```
+/// use ocelli_tensor::{Tensor, ops::{DeformConv, Window, deform_conv2d}};
+///
+/// let x = Tensor::from_slice([1, 1, 4, 1], &[1.0f32, 2.0, 4.0, 8.0])?;
+/// let w = Tensor::full([1, 1, 1, 1], 1.0);
+/// let half_a_pixel_to_the_right = Tensor::from_fn([1, 1, 4, 2], |i| if i % 2 == 1 { 0.5 } else { 0.0 });
+/// let attributes = DeformConv { window: Window::square(1), groups: 1, offset_groups: 1 };
+/// let y = deform_conv2d(&x, &half_a_pixel_to_the_right, None, &w, &attributes)?;
+/// assert_eq!(y.data(), [1.5, 3.0, 6.0, 4.0]);
+/// # Ok::<(), ocelli_tensor::Error>(())
+/// ```
+pub fn deform_conv2d<T: Element>(
+    x: &Tensor<T>,
+    offset: &Tensor<T>,
+    mask: Option<&Tensor<T>>,
+    w: &Tensor<T>,
+    attributes: &DeformConv,
+) -> Result<Tensor<T>> {
+    let g = Deformed::new("deform_conv2d", [x, offset], mask, w.shape(), attributes)?;
+    let shape = Shape::new(&g.conv.y_shape())?;
+    if w.is_empty() {
+        return Ok(Tensor::zeros(shape));
+    }
+    let field = Field::new(&g, x, offset, mask);
+    let weights = pack(&g.conv, w);
+    let mut y = Tensor::scratch(shape);
+    let columns = g.taps() * g.conv.in_channels;
+    let rows = Deformed::block_rows::<T>(shape.rows(), columns);
+    threads::for_each_chunk(y.data_mut(), rows * g.conv.out_channels, |i, y| {
+        let count = y.len() / g.conv.out_channels;
+        let mut sampled = Tensor::scratch([count, columns]);
+        field.gather(i * rows..i * rows + count, 0..g.taps(), sampled.data_mut());
+        multiply(&g, sampled.data(), &weights, y);
+    });
+    Ok(y)
+}
+
+/// Multiplies sampled rows `[rows, taps, Cin]` with the weights.
+fn multiply<T: Element>(g: &Deformed, sampled: &[T], weights: &Packed<T>, y: &mut [T]) {
+    let Geometry { in_channels, out_channels, groups, .. } = g.conv;
+    let [cin, cout] = g.conv.group();
+    let taps = g.taps();
+    let rows = y.len() / out_channels;
+    assert_eq!(sampled.len(), rows * taps * in_channels);
+    let targets: Vec<usize> = (0..rows).map(|row| row * out_channels).collect();
+    let mut sources = Vec::with_capacity(taps * rows);
+    for group in 0..groups {
+        sources.clear();
+        for tap in 0..taps {
+            sources.extend((0..rows).map(|row| sampled[(row * taps + tap) * in_channels + group * cin..].as_ptr()));
+        }
+        let panels = Panels {
+            sources: &sources,
+            targets: &targets,
+            taps,
+            k: cin,
+            b: weights,
+            group,
+            panels: 0..weights.panels(),
+            out: y.as_mut_ptr(),
+            column: group * cout,
+            finish: None,
+        };
+        // SAFETY: each source is a tap's `cin` channels of a group within `sampled`, each target a row of `y`, which is
+        // borrowed mutably.
+        unsafe { panels.run() }
+    }
+}
