@@ -45,6 +45,8 @@ pub trait Simd<T: Element>: Copy + Send + Sync + 'static {
     type V: Copy;
     /// The elements in a register.
     const LANES: usize;
+    /// The elements in a cache line.
+    const LINE: usize = 64 / size_of::<T>();
     /// Rows of the register tile in matrix products.
     const TILE_ROWS: usize;
     /// Registers in a row of that tile.
@@ -104,6 +106,9 @@ pub trait Simd<T: Element>: Copy + Send + Sync + 'static {
     /// # Safety
     /// `n` elements must be writable at `dst`.
     unsafe fn store_partial_ptr(self, v: Self::V, dst: *mut T, n: usize);
+    /// Asks for the cache line of `src`, which may be any pointer, to be brought into the second-level cache.
+    #[inline(always)]
+    fn prefetch(self, _src: *const T) {}
     /// a + b
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
     /// a − b

@@ -115,7 +115,7 @@ impl Pieces {
 }
 
 /// Piece `i` of `0..n` cut into nearly equal `pieces`.
-pub(super) fn cut(n: usize, pieces: usize, i: usize) -> std::ops::Range<usize> {
+pub(crate) fn cut(n: usize, pieces: usize, i: usize) -> std::ops::Range<usize> {
     n * i / pieces..n * (i + 1) / pieces
 }
 

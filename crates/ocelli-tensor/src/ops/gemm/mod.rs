@@ -13,8 +13,10 @@ pub(crate) mod pack;
 pub(crate) mod reduce;
 mod tile;
 
+pub(crate) use gather::cut;
 pub(crate) use grid::Grid;
 pub(crate) use pack::{Matrix, Packed};
+pub(crate) use tile::with_tile;
 
 /// A pointer that tasks share; each task reads or writes a part of its own.
 #[derive(Clone, Copy)]

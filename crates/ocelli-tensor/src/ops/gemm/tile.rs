@@ -242,4 +242,4 @@ macro_rules! with_tile {
         }
     };
 }
-pub(super) use with_tile;
+pub(crate) use with_tile;

@@ -1,19 +1,31 @@
 //! The forward pass, which with flipped and transposed weights is the backward pass to the input too.
+//!
+//! A block of tiles is transformed to V; then, for some output channels at a time, V · U gives M, which is transformed
+//! back before it leaves the second-level cache. Where there are many tiles a task takes a block through all of this;
+//! where there are few, tasks share V and divide the output channels.
+
+use std::ops::Range;
 
 use super::planes::{self, Planes, View};
 use super::transform::{FREQUENCIES, INPUTS, Map, OUTPUTS, Output};
-use super::{Geometry, Tiles};
-use crate::ops::gemm::Packed;
-use crate::ops::gemm::gather::{Epilogue, Panels};
+use super::{Geometry, Tiles, product};
+use crate::ops::gemm::gather::Epilogue;
+use crate::ops::gemm::{Packed, cut};
 use crate::simd::{Kernel, Simd};
 use crate::{Element, threads};
 
-/// Bytes of transformed tiles that a task makes and uses, meant to stay in the second-level cache.
-const BLOCK_BYTES: usize = 1 << 20;
-/// Bounds of the tiles in a block: whole register tiles, and several of them where channels are few.
-const BLOCK_TILES: std::ops::RangeInclusive<usize> = 28..=168;
-/// With fewer blocks than this, the steps are divided among threads one after the other instead.
-const BLOCKS: usize = 8;
+/// Tiles of a task that has V for itself, and the output channels it makes at a time: for 64 channels of `f32`, V and M
+/// take half a megabyte. 28 tiles are whole register tiles for AVX-512, and nearly so for AVX2.
+const OWN: [usize; 2] = [28, 64];
+/// Tiles and output channels of a task where V is shared: U is read once by every so many tiles, V by so many channels.
+const SHARED: [usize; 2] = [56, 32];
+/// With fewer tasks than this, V is shared.
+const OWN_TASKS: usize = 16;
+/// Tasks that a product with a shared V is cut into if it is large enough, and the multiply-adds that make one worth it.
+const TASKS: usize = 32;
+const TASK_MACS: usize = 1 << 19;
+/// Channels of tiles that make a task of their transform.
+const TASK_CHANNELS: usize = 2048;
 
 /// Writes the convolution of `x` with transformed weights to `y` `[N, Ho, Wo, Cout]`.
 pub(in super::super) fn forward<T: Element>(
@@ -33,41 +45,38 @@ pub(in super::super) fn forward<T: Element>(
     let zeros = vec![T::ZERO; cin];
     let pass = Pass { tiles, x, zeros: &zeros, u, y: y.as_mut_ptr(), cout, epilogue };
 
-    let fitting = BLOCK_BYTES / (FREQUENCIES * (cin + cout) * size_of::<T>());
-    let block = fitting.clamp(*BLOCK_TILES.start(), *BLOCK_TILES.end());
-    let blocks = tiles.len().div_ceil(block);
-    if blocks >= BLOCKS {
+    let count = tiles.len();
+    let row_width = cin.next_multiple_of(u.width);
+    let groups = |channels: usize| u.panels().div_ceil((channels / u.width).max(1));
+    let blocks = count.div_ceil(OWN[0]);
+    if blocks >= OWN_TASKS {
+        let groups = groups(OWN[1]);
         threads::for_each(blocks, |b| {
-            let range = cut(tiles.len(), blocks, b);
-            let (mut v, mut m) = (Planes::new(range.len(), cin), Planes::new(range.len(), cout));
-            let (v, m) = (v.view(), m.view());
-            let rows = range.len();
-            pass.dispatch(Step::Input { range: range.clone(), v, first: 0 });
-            pass.dispatch(Step::Multiply { rows, v, m, frequencies: 0..FREQUENCIES, panels: 0..u.panels() });
-            pass.dispatch(Step::Output { range, m, first: 0 });
+            let tiles = cut(count, blocks, b);
+            let mut v = Planes::new(tiles.len(), cin, row_width);
+            let v = v.view();
+            pass.dispatch(Step::Input { tiles: tiles.clone(), v, first: 0 });
+            for group in 0..groups {
+                let panels = cut(u.panels(), groups, group);
+                pass.dispatch(Step::Output { tiles: tiles.clone(), v, first: 0, panels });
+            }
         });
     } else {
-        let rows = tiles.len();
-        let (mut v, mut m) = (Planes::new(rows, cin), Planes::new(rows, cout));
-        let (v, m) = (v.view(), m.view());
-        let chunks = rows.div_ceil(4);
+        let mut v = Planes::new(count, cin, row_width);
+        let v = v.view();
+        let chunks = (count * cin).div_ceil(TASK_CHANNELS).min(count);
         threads::for_each(chunks, |i| {
-            let range = cut(rows, chunks, i);
-            pass.dispatch(Step::Input { first: range.start, range, v });
+            let tiles = cut(count, chunks, i);
+            pass.dispatch(Step::Input { first: tiles.start, tiles, v });
         });
-        threads::for_each(FREQUENCIES, |f| {
-            pass.dispatch(Step::Multiply { rows, v, m, frequencies: f..f + 1, panels: 0..u.panels() });
-        });
-        threads::for_each(chunks, |i| {
-            let range = cut(rows, chunks, i);
-            pass.dispatch(Step::Output { first: range.start, range, m });
+        let blocks = count.div_ceil(SHARED[0]);
+        let wanted = (FREQUENCIES * count * cin * cout / TASK_MACS).clamp(1, TASKS);
+        let groups = groups(SHARED[1]).max(wanted.div_ceil(blocks.max(1))).min(u.panels());
+        threads::for_each(groups * blocks, |i| {
+            let (tiles, panels) = (cut(count, blocks, i % blocks), cut(u.panels(), groups, i / blocks));
+            pass.dispatch(Step::Output { first: tiles.start, tiles, v, panels });
         });
     }
-}
-
-/// Piece `i` of `0..n` cut into nearly equal `pieces`.
-fn cut(n: usize, pieces: usize, i: usize) -> std::ops::Range<usize> {
-    n * i / pieces..n * (i + 1) / pieces
 }
 
 /// What all tasks share.
@@ -82,7 +91,7 @@ struct Pass<'a, T: Element> {
     epilogue: Epilogue<'a, T>,
 }
 
-// SAFETY: tasks write the output pixels of different tiles.
+// SAFETY: tasks write the output pixels of different tiles, or different channels of them.
 unsafe impl<T: Element> Sync for Pass<'_, T> {}
 
 impl<T: Element> Pass<'_, T> {
@@ -92,18 +101,10 @@ impl<T: Element> Pass<'_, T> {
 }
 
 enum Step<T> {
-    /// Tiles `range` of x to rows of v from `first` on.
-    Input { range: std::ops::Range<usize>, v: View<T>, first: usize },
-    /// Rows of v to rows of m, for some frequencies and panels.
-    Multiply {
-        rows: usize,
-        v: View<T>,
-        m: View<T>,
-        frequencies: std::ops::Range<usize>,
-        panels: std::ops::Range<usize>,
-    },
-    /// Rows of m from `first` on to tiles `range` of y.
-    Output { range: std::ops::Range<usize>, m: View<T>, first: usize },
+    /// Tiles of x to rows of v from `first` on.
+    Input { tiles: Range<usize>, v: View<T>, first: usize },
+    /// Rows of v from `first` on to tiles of y, at the output channels of some panels.
+    Output { tiles: Range<usize>, v: View<T>, first: usize, panels: Range<usize> },
 }
 
 struct Task<'a, T: Element> {
@@ -119,81 +120,134 @@ impl<T: Element> Kernel<T> for Task<'_, T> {
         let pass = self.pass;
         match self.step {
             // SAFETY: this task alone has these rows of v.
-            Step::Input { range, v, first } => unsafe {
-                planes::input(simd, &pass.tiles, range, (pass.x, pass.zeros), v, first);
+            Step::Input { tiles, v, first } => unsafe {
+                planes::input(simd, &pass.tiles, tiles, (pass.x, pass.zeros), v, first);
             },
-            Step::Multiply { rows, v, m, frequencies, panels } => {
-                let targets: Vec<usize> = (0..rows).map(|i| i * m.columns).collect();
-                for f in frequencies {
-                    // SAFETY: the rows lie within the plane.
-                    let sources: Vec<_> =
-                        (0..rows).map(|i| unsafe { v.plane(f).add(i * v.columns).cast_const() }).collect();
-                    let product = Panels {
-                        sources: &sources,
-                        targets: &targets,
-                        taps: 1,
-                        k: v.columns,
-                        b: pass.u,
-                        group: f,
-                        panels: panels.clone(),
-                        out: m.plane(f),
-                        column: 0,
-                        finish: None,
-                    };
-                    // SAFETY: v has been written by tasks that have ended; this task alone has this plane of m.
-                    unsafe { product.run() }
+            Step::Output { tiles, v, first, panels } => {
+                let width = panels.len() * pass.u.width;
+                let start = panels.start * pass.u.width;
+                let channels = start..pass.cout.min(start + width);
+                let mut m = Planes::new(tiles.len(), width, width);
+                let m = m.view();
+                for f in 0..FREQUENCIES {
+                    let rows = first..first + tiles.len();
+                    // SAFETY: v has been written by tasks that have ended; m is this task's.
+                    unsafe { product::multiply(simd, f, (v, rows), (pass.u, panels.clone()), m) }
                 }
-            }
-            Step::Output { range, m, first } => {
-                for (i, tile) in range.enumerate() {
-                    // SAFETY: m has been written by tasks that have ended; each tile belongs to one task.
-                    unsafe { output(simd, pass, tile, m, first + i) }
+                for (row, tile) in tiles.enumerate() {
+                    // SAFETY: m is complete, and this task alone has these channels of the tile.
+                    unsafe { output(simd, pass, tile, (m, row), channels.clone()) }
                 }
             }
         }
     }
 }
 
-/// Transforms a row of m back and writes the tile's pixels of y.
+/// Transforms a row of m back and writes the tile's pixels of y at some channels, which are m's first ones.
 ///
 /// # Safety
-/// Nobody else may access these pixels, and m's rows must be complete.
+/// Nobody else may access these channels of the pixels, and m's row must be complete.
 #[inline(always)]
-unsafe fn output<T: Element, S: Simd<T>>(simd: S, pass: &Pass<'_, T>, tile: usize, m: View<T>, row: usize) {
+unsafe fn output<T: Element, S: Simd<T>>(
+    simd: S,
+    pass: &Pass<'_, T>,
+    tile: usize,
+    (m, row): (View<T>, usize),
+    channels: Range<usize>,
+) {
     let (n, [y, x]) = pass.tiles.at(tile);
     let [height, width] = pass.tiles.output;
-    let (rows, columns) = (OUTPUTS.min(height - y), OUTPUTS.min(width - x));
     let corner = ((n * height + y) * width + x) * pass.cout;
-    let source = m.row(row).cast_const();
-    let mut values = [[simd.splat(T::ZERO); INPUTS]; INPUTS];
-    for c in (0..pass.cout).step_by(S::LANES) {
-        let live = S::LANES.min(pass.cout - c);
-        for f in 0..FREQUENCIES {
-            // SAFETY: plane f of the row, channels from c on.
-            values[f / INPUTS][f % INPUTS] = unsafe { load(simd, source.add(f * m.stride + c), live) };
+    let window = Window {
+        stride: m.stride,
+        size: [OUTPUTS.min(height - y), OUTPUTS.min(width - x)],
+        pitch: [width * pass.cout, pass.cout],
+    };
+    for channel in channels.clone().step_by(S::LANES) {
+        let (from, n) = (m.at(0, row, channel - channels.start), channels.end - channel);
+        // SAFETY: the caller's promise; these channels exist, and m has whole registers.
+        unsafe {
+            if n >= S::LANES {
+                window.output::<T, S, false>(simd, pass, from, (channel, S::LANES), corner + channel);
+            } else {
+                window.output::<T, S, true>(simd, pass, from, (channel, n), corner + channel);
+            }
         }
-        let tile = Output::both(simd, &values);
+    }
+}
+
+/// A tile of M and of the output.
+struct Window {
+    /// Elements from one frequency to the next.
+    stride: usize,
+    /// Rows and columns of the tile that lie within the output.
+    size: [usize; 2],
+    /// Elements from an output row, and an output pixel, to the next.
+    pitch: [usize; 2],
+}
+
+impl Window {
+    /// Writes the tile at `n` channels (`PARTIAL`: fewer than a register has) from `channel` on, whose first element in
+    /// the output is `at`; `from` is a register's place at frequency 0.
+    ///
+    /// # Safety
+    /// These channels must exist in m and the output, and be the caller's.
+    #[inline(always)]
+    unsafe fn output<T: Element, S: Simd<T>, const PARTIAL: bool>(
+        &self,
+        simd: S,
+        pass: &Pass<'_, T>,
+        mut from: *const T,
+        (channel, n): (usize, usize),
+        at: usize,
+    ) {
+        let zero = simd.splat(T::ZERO);
+        let mut half = [[zero; INPUTS]; OUTPUTS];
         let Epilogue { bias, residual, clamp } = pass.epilogue;
-        for dy in 0..rows {
-            for dx in 0..columns {
-                let at = corner + (dy * width + dx) * pass.cout + c;
-                let mut value = tile[dy][dx];
-                // SAFETY: bias and residual are as long as the output's channels and elements (checked in `forward`);
-                // the pixel lies within the output and belongs to this task.
-                unsafe {
-                    if let Some(bias) = bias {
-                        value = simd.add(value, load(simd, bias.as_ptr().add(c), live));
+        // Without a clamp: what leaves every number as it is.
+        let [low, high] = clamp.unwrap_or([T::NEG_INFINITY, -T::NEG_INFINITY]).map(|bound| simd.splat(bound));
+        // SAFETY: the caller's promise; bias and residual are as long as the output's channels and elements (checked in
+        // `forward`).
+        unsafe {
+            for x in 0..INPUTS {
+                let mut column = [zero; INPUTS];
+                for y in 0..INPUTS {
+                    column[y] = simd.load_ptr(from.add(y * INPUTS * self.stride));
+                }
+                from = from.wrapping_add(self.stride);
+                let column = Output::apply(simd, column);
+                for y in 0..OUTPUTS {
+                    half[y][x] = column[y];
+                }
+            }
+            let bias = match bias {
+                Some(bias) => load::<T, S, PARTIAL>(simd, bias.as_ptr().add(channel), n),
+                None => zero,
+            };
+            for y in 0..OUTPUTS {
+                if y >= self.size[0] {
+                    break;
+                }
+                let at = at + y * self.pitch[0];
+                let values = Output::apply(simd, half[y]);
+                for x in 0..OUTPUTS {
+                    let at = at + x * self.pitch[1];
+                    if channel.is_multiple_of(S::LINE) {
+                        // The tile to the right writes here next.
+                        simd.prefetch(pass.y.wrapping_add(at + OUTPUTS * self.pitch[1]));
                     }
+                    if x >= self.size[1] {
+                        continue;
+                    }
+                    let mut value = simd.add(values[x], bias);
                     if let Some(residual) = residual {
-                        value = simd.add(value, load(simd, residual.as_ptr().add(at), live));
+                        value = simd.add(value, load::<T, S, PARTIAL>(simd, residual.as_ptr().add(at), n));
                     }
-                    if let Some([low, high]) = clamp {
-                        value = simd.min(simd.splat(high), simd.max(simd.splat(low), value));
-                    }
-                    if live == S::LANES {
-                        simd.store_ptr(value, pass.y.add(at));
+                    value = simd.min(high, simd.max(low, value));
+                    if PARTIAL {
+                        simd.store_partial_ptr(value, pass.y.add(at), n);
                     } else {
-                        simd.store_partial_ptr(value, pass.y.add(at), live);
+                        simd.store_ptr(value, pass.y.add(at));
                     }
                 }
             }
@@ -202,9 +256,9 @@ unsafe fn output<T: Element, S: Simd<T>>(simd: S, pass: &Pass<'_, T>, tile: usiz
 }
 
 /// # Safety
-/// `n` elements must be readable at `src`.
+/// `n` elements must be readable at `from`, a whole register unless `PARTIAL`.
 #[inline(always)]
-unsafe fn load<T: Element, S: Simd<T>>(simd: S, src: *const T, n: usize) -> S::V {
+unsafe fn load<T: Element, S: Simd<T>, const PARTIAL: bool>(simd: S, from: *const T, n: usize) -> S::V {
     // SAFETY: the caller's promise.
-    unsafe { if n == S::LANES { simd.load_ptr(src) } else { simd.load_partial_ptr(src, n) } }
+    unsafe { if PARTIAL { simd.load_partial_ptr(from, n) } else { simd.load_ptr(from) } }
 }

@@ -16,6 +16,7 @@
 
 mod forward;
 mod planes;
+mod product;
 mod transform;
 mod weight;
 

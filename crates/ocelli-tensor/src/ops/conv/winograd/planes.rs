@@ -8,21 +8,23 @@ use crate::{Element, Tensor};
 /// Elements between planes beyond their size, so that the same element of all planes does not fall into one cache set.
 const GAP: usize = 16;
 
-/// A buffer for planes of up to `rows` tiles with `columns` channels.
+/// A buffer for planes of `rows` tiles. A plane is cut into panels of `width` channels, each a contiguous `[rows, width]`.
 pub(super) struct Planes<T: Element> {
     data: Tensor<T>,
-    rows: usize,
-    pub columns: usize,
+    view: View<T>,
 }
 
 impl<T: Element> Planes<T> {
-    pub fn new(rows: usize, columns: usize) -> Self {
-        Planes { data: Tensor::scratch([FREQUENCIES, rows * columns + GAP]), rows, columns }
+    /// Planes of unspecified content, for at least `channels` channels in whole panels.
+    pub fn new(rows: usize, channels: usize, width: usize) -> Self {
+        let stride = rows * channels.next_multiple_of(width) + GAP;
+        let mut data = Tensor::scratch([FREQUENCIES, stride]);
+        let view = View { data: data.data_mut().as_mut_ptr(), stride, rows, channels, width };
+        Planes { data, view }
     }
 
     pub fn view(&mut self) -> View<T> {
-        let stride = self.rows * self.columns + GAP;
-        View { data: self.data.data_mut().as_mut_ptr(), stride, columns: self.columns, rows: self.rows }
+        View { data: self.data.data_mut().as_mut_ptr(), ..self.view }
     }
 }
 
@@ -30,29 +32,26 @@ impl<T: Element> Planes<T> {
 #[derive(Clone, Copy)]
 pub(super) struct View<T> {
     data: *mut T,
+    /// Elements from a plane to the next.
     pub stride: usize,
-    pub columns: usize,
-    rows: usize,
+    pub rows: usize,
+    pub channels: usize,
+    pub width: usize,
 }
 
-// SAFETY: tasks write disjoint rows, or planes' columns, of a view, and read it only after all writers have ended.
+// SAFETY: tasks write disjoint rows of a view, and read it only after all writers have ended.
 unsafe impl<T: Send> Send for View<T> {}
 // SAFETY: as above.
 unsafe impl<T: Sync> Sync for View<T> {}
 
 impl<T: Element> View<T> {
-    /// The first element of row `i` of plane 0; plane `f` is `f · stride` on.
-    pub fn row(&self, i: usize) -> *mut T {
-        assert!(i < self.rows.max(1));
-        // SAFETY: the row lies within the buffer, as just asserted.
-        unsafe { self.data.add(i * self.columns) }
-    }
-
-    /// The first element of a plane.
-    pub fn plane(&self, f: usize) -> *mut T {
-        assert!(f < FREQUENCIES);
-        // SAFETY: the plane lies within the buffer, as just asserted.
-        unsafe { self.data.add(f * self.stride) }
+    /// The element of plane `f` at a row and channel.
+    #[inline(always)]
+    pub fn at(&self, f: usize, row: usize, channel: usize) -> *mut T {
+        assert!(f < FREQUENCIES && row < self.rows && channel < self.channels);
+        let panel = channel / self.width;
+        // SAFETY: the element lies within the buffer, as just asserted.
+        unsafe { self.data.add(f * self.stride + (panel * self.rows + row) * self.width + channel % self.width) }
     }
 }
 
@@ -70,8 +69,8 @@ pub(super) unsafe fn input<T: Element, S: Simd<T>>(
     first: usize,
 ) {
     for (i, tile) in range.enumerate() {
-        let pixels = tiles.pixels::<T, INPUTS>(tiles.at(tile), tiles.input, (x, planes.columns), zeros);
-        // SAFETY: the pixels have all columns, and the row is the caller's.
+        let pixels = tiles.pixels::<T, INPUTS>(tiles.at(tile), tiles.input, (x, planes.channels), zeros);
+        // SAFETY: the pixels have all channels, and the row is the caller's.
         unsafe { each_vector::<T, S, Input, INPUTS>(simd, &pixels, planes, first + i) };
     }
 }
@@ -90,16 +89,17 @@ pub(super) unsafe fn output_adjoint<T: Element, S: Simd<T>>(
     first: usize,
 ) {
     for (i, tile) in range.enumerate() {
-        let pixels = tiles.pixels::<T, OUTPUTS>(tiles.at(tile), tiles.output, (dy, planes.columns), zeros);
-        // SAFETY: the pixels have all columns, and the row is the caller's.
+        let pixels = tiles.pixels::<T, OUTPUTS>(tiles.at(tile), tiles.output, (dy, planes.channels), zeros);
+        // SAFETY: the pixels have all channels, and the row is the caller's.
         unsafe { each_vector::<T, S, OutputAdjoint, OUTPUTS>(simd, &pixels, planes, first + i) };
     }
 }
 
-/// Writes the map of a window of pixels, register by register of channels, to a row of all planes.
+/// Writes the map of a window of pixels, register by register of channels, to a row of all planes. The panels' width is
+/// a multiple of a register's.
 ///
 /// # Safety
-/// Each pixel must have the planes' columns, and nobody else may access the row.
+/// Each pixel must have the planes' channels, and nobody else may access the row.
 #[inline(always)]
 unsafe fn each_vector<T: Element, S: Simd<T>, M: Map<SIZE, INPUTS>, const SIZE: usize>(
     simd: S,
@@ -107,32 +107,64 @@ unsafe fn each_vector<T: Element, S: Simd<T>, M: Map<SIZE, INPUTS>, const SIZE: 
     planes: View<T>,
     row: usize,
 ) {
-    let (row, channels) = (planes.row(row), planes.columns);
-    let full = channels - channels % S::LANES;
-    let mut d = [[simd.splat(T::ZERO); SIZE]; SIZE];
-    // SAFETY: the caller's promise; a row of a plane has as many elements as a pixel.
-    unsafe {
-        for c in (0..full).step_by(S::LANES) {
-            for y in 0..SIZE {
-                for x in 0..SIZE {
-                    d[y][x] = simd.load_ptr(pixels[y][x].add(c));
+    assert!(planes.width.is_multiple_of(S::LANES));
+    for c in (0..planes.channels).step_by(S::LANES) {
+        if c.is_multiple_of(S::LINE) {
+            // What the tile to the right will read and this one doesn't: its streams are too many for the hardware.
+            for row in pixels {
+                for pixel in &row[SIZE - OUTPUTS..] {
+                    simd.prefetch(pixel.wrapping_add(OUTPUTS * planes.channels + c));
                 }
-            }
-            let v = M::both(simd, &d);
-            for f in 0..FREQUENCIES {
-                simd.store_ptr(v[f / INPUTS][f % INPUTS], row.add(f * planes.stride + c));
             }
         }
-        if full < channels {
-            let n = channels - full;
-            for y in 0..SIZE {
-                for x in 0..SIZE {
-                    d[y][x] = simd.load_partial_ptr(pixels[y][x].add(full), n);
-                }
+        let (to, n) = (planes.at(0, row, c), planes.channels - c);
+        // SAFETY: the caller's promise; a panel has whole registers.
+        unsafe {
+            if n >= S::LANES {
+                window::<T, S, M, SIZE, false>(simd, pixels, c, S::LANES, to, planes.stride);
+            } else {
+                window::<T, S, M, SIZE, true>(simd, pixels, c, n, to, planes.stride);
             }
-            let v = M::both(simd, &d);
-            for f in 0..FREQUENCIES {
-                simd.store_partial_ptr(v[f / INPUTS][f % INPUTS], row.add(f * planes.stride + full), n);
+        }
+    }
+}
+
+/// The map of a window at `n` channels from `c` on (`PARTIAL`: fewer than a register has) to 36 places `stride` apart.
+///
+/// Its first half, over columns, goes through the stack; results of the second are stored as they come, because no
+/// processor has the registers for a tile.
+///
+/// # Safety
+/// The pixels must have these channels, and the places, of a register each, must be the caller's.
+#[inline(always)]
+unsafe fn window<T: Element, S: Simd<T>, M: Map<SIZE, INPUTS>, const SIZE: usize, const PARTIAL: bool>(
+    simd: S,
+    pixels: &[[*const T; SIZE]; SIZE],
+    c: usize,
+    n: usize,
+    mut to: *mut T,
+    stride: usize,
+) {
+    let zero = simd.splat(T::ZERO);
+    let mut half = [[zero; SIZE]; INPUTS];
+    // SAFETY: the caller's promise.
+    unsafe {
+        for x in 0..SIZE {
+            let mut column = [zero; SIZE];
+            for y in 0..SIZE {
+                let from = pixels[y][x].add(c);
+                column[y] = if PARTIAL { simd.load_partial_ptr(from, n) } else { simd.load_ptr(from) };
+            }
+            let column = M::apply(simd, column);
+            for y in 0..INPUTS {
+                half[y][x] = column[y];
+            }
+        }
+        for y in 0..INPUTS {
+            let values = M::apply(simd, half[y]);
+            for x in 0..INPUTS {
+                simd.store_ptr(values[x], to);
+                to = to.wrapping_add(stride);
             }
         }
     }

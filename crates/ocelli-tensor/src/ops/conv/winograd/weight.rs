@@ -1,17 +1,17 @@
 //! Transformed weights, and the gradient of weights.
 
+use std::ops::Range;
+
 use super::planes::{self, Planes, View};
+use super::product::{self, Sums};
 use super::transform::{FREQUENCIES, INPUTS, Map, TAPS, Weight, WeightAdjoint};
 use super::{Geometry, Tiles};
-use crate::ops::gemm::reduce::{PIXEL_BLOCK, Strips};
-use crate::ops::gemm::{Packed, Shared};
+use crate::ops::gemm::{Packed, Shared, cut};
 use crate::simd::{self, Kernel, Simd};
 use crate::{Element, Tensor, threads};
 
 /// Bytes of transformed tiles that are made before they are multiplied, meant to stay in the last-level cache.
 const BLOCK_BYTES: usize = 8 << 20;
-/// The least tiles of such a block, so that its sums are worth loading and storing.
-const MIN_BLOCK: usize = 128;
 /// Tiles that a task transforms.
 const TASK_TILES: usize = 16;
 
@@ -84,37 +84,52 @@ pub(in super::super) fn backward_weight<T: Element>(g: &Geometry, x: &[T], dy: &
     assert_eq!(x.len(), g.batch * g.input[0] * g.input[1] * cin);
     assert_eq!(dy.len(), g.batch * g.output[0] * g.output[1] * cout);
     assert_eq!(dw.len(), TAPS * TAPS * cin * cout);
+    if tiles.len() == 0 {
+        return dw.fill(T::ZERO);
+    }
     let zeros = vec![T::ZERO; cin.max(cout)];
+    let width = product::panel_width::<T>();
+    let columns = cout.next_multiple_of(width);
+
     let fitting = BLOCK_BYTES / (FREQUENCIES * (cin + cout) * size_of::<T>());
-    let blocks = tiles.len().div_ceil(fitting.max(MIN_BLOCK)).max(1);
+    // Sums are as many as a block's tiles have elements if it has this many tiles.
+    let balanced = cin * cout / (cin + cout);
+    let blocks = tiles.len().div_ceil(fitting.max(balanced));
     let rows = tiles.len().div_ceil(blocks);
-    let (mut v, mut d) = (Planes::new(rows, cin), Planes::new(rows, cout));
+    let (mut v, mut d) = (Planes::new(rows, cin, width), Planes::new(rows, cout, width));
     let (v, d) = (v.view(), d.view());
-    let mut du = Tensor::<T>::zeros([FREQUENCIES, cin, cout]);
+    let mut du = Tensor::<T>::scratch([FREQUENCIES, cin, columns]);
     // Two pieces a frequency where that is worth it, so that threads end at about the same time.
-    let pieces = if cin >= 64 && cin.is_multiple_of(2) { 2 } else { 1 };
+    let panels = cin.div_ceil(width);
+    let pieces = panels.min(2);
     for block in 0..blocks {
-        let start = block * rows;
-        let count = rows.min(tiles.len().saturating_sub(start));
+        let Range { start, end } = cut(tiles.len(), blocks, block);
+        let count = end - start;
         let chunks = count.div_ceil(TASK_TILES);
         threads::for_each(chunks, |i| {
-            let rows = count * i / chunks..count * (i + 1) / chunks;
+            let rows = cut(count, chunks, i);
             simd::dispatch(Tiled { tiles: &tiles, start, rows, x, dy, zeros: &zeros, v, d });
         });
-        threads::for_each_chunk(du.data_mut(), (cin / pieces * cout).max(1), |i, c| {
-            let (f, first) = (i / pieces, i % pieces * (cin / pieces));
-            multiply(f, first, count, v, d, c);
+        let sums = Shared(du.data_mut().as_mut_ptr());
+        threads::for_each(FREQUENCIES * pieces, |i| {
+            let (f, panels) = (i / pieces, cut(panels, pieces, i % pieces));
+            // SAFETY: the frequency's sums lie within dU.
+            let c = unsafe { sums.get().add(f * cin * columns) };
+            let sums = Sums { c, stride: columns, first: block == 0 };
+            simd::dispatch(Product { f, count, v, panels, d, sums });
         });
     }
     let out = Shared(dw.as_mut_ptr());
-    threads::for_each(cin, |ci| simd::dispatch(Taps { du: du.data(), cin, cout, ci, dw: out.get() }));
+    threads::for_each(cin, |ci| {
+        simd::dispatch(Taps { du: du.data(), cin, columns, cout, ci, dw: out.get() });
+    });
 }
 
 /// Transforms tiles `start + rows` of x and dy to the rows of v and d.
 struct Tiled<'a, T> {
     tiles: &'a Tiles,
     start: usize,
-    rows: std::ops::Range<usize>,
+    rows: Range<usize>,
     x: &'a [T],
     dy: &'a [T],
     zeros: &'a [T],
@@ -137,31 +152,34 @@ impl<T: Element> Kernel<T> for Tiled<'_, T> {
     }
 }
 
-/// Adds the product over the rows of v and d at one frequency, for the input channels from `first` on.
-fn multiply<T: Element>(f: usize, first: usize, count: usize, v: View<T>, d: View<T>, c: &mut [T]) {
-    for start in (0..count).step_by(PIXEL_BLOCK) {
-        // SAFETY: v and d have been written by tasks that have ended; all rows up to `count` lie within the planes.
-        unsafe {
-            let rows = start..count.min(start + PIXEL_BLOCK);
-            let b: Vec<_> = rows.map(|p| d.plane(f).add(p * d.columns).cast_const()).collect();
-            let strips = Strips {
-                a: v.plane(f).add(start * v.columns + first),
-                a_stride: v.columns,
-                b: &b,
-                m: c.len() / d.columns,
-                n: d.columns,
-                c: c.as_mut_ptr(),
-                first: false,
-            };
-            strips.run();
-        }
+/// The sums over the first `count` rows of v and d at one frequency, for some panels of v.
+struct Product<T> {
+    f: usize,
+    count: usize,
+    v: View<T>,
+    panels: Range<usize>,
+    d: View<T>,
+    sums: Sums<T>,
+}
+
+impl<T: Element> Kernel<T> for Product<T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd<T>>(self, simd: S) {
+        let Product { f, count, v, panels, d, sums } = self;
+        // SAFETY: v and d have been written by tasks that have ended; this task alone has these panels' rows of dU, which
+        // has the sums' size.
+        unsafe { product::accumulate(simd, f, count, (v, panels), d, &sums) }
     }
 }
 
 /// dw = Gᵀ dU G for one input channel.
 struct Taps<'a, T> {
+    /// `[36, cin, columns]`
     du: &'a [T],
     cin: usize,
+    columns: usize,
     cout: usize,
     ci: usize,
     dw: *mut T,
@@ -172,12 +190,12 @@ impl<T: Element> Kernel<T> for Taps<'_, T> {
 
     #[inline(always)]
     fn run<S: Simd<T>>(self, simd: S) {
-        let Taps { du, cin, cout, ci, dw } = self;
+        let Taps { du, cin, columns, cout, ci, dw } = self;
         let mut u = [[simd.splat(T::ZERO); INPUTS]; INPUTS];
         for c in (0..cout).step_by(S::LANES) {
             let n = S::LANES.min(cout - c);
             for f in 0..FREQUENCIES {
-                u[f / INPUTS][f % INPUTS] = simd.load_partial(&du[(f * cin + ci) * cout + c..][..n]);
+                u[f / INPUTS][f % INPUTS] = simd.load_partial(&du[(f * cin + ci) * columns + c..][..n]);
             }
             let g = WeightAdjoint::both(simd, &u);
             for tap in 0..TAPS * TAPS {

@@ -1,0 +1,218 @@
+//! The products at one frequency, on one thread: M = V · U forward, dU = Vᵀ · D for the weights' gradient.
+//!
+//! Their register tile is that of [`gemm`](crate::ops::gemm) without its freedoms: rows lie at equal distances and
+//! all columns of a panel exist, so that a tile of few addends has little to set up. Panels are large and used once by
+//! every block of tiles, so the next one is fetched while one is multiplied.
+
+use std::ops::Range;
+
+use super::planes::View;
+use crate::Element;
+use crate::ops::gemm::{Packed, cut, with_tile};
+use crate::simd::{self, Kernel, Simd};
+
+/// Addends of a block, so that a block of a panel (with 16 columns, 16 KiB) stays in the first-level cache.
+const DEPTH_BLOCK: usize = 256;
+/// Steps along the depth from one fetched cache line to the next. Loops of this length are unrolled.
+const STEPS: usize = 4;
+
+/// Columns of a panel on the current instruction set.
+pub(super) fn panel_width<T: Element>() -> usize {
+    struct Width;
+    impl<T: Element> Kernel<T> for Width {
+        type Output = usize;
+        #[inline(always)]
+        fn run<S: Simd<T>>(self, _: S) -> usize {
+            S::LANES * S::TILE_VECTORS
+        }
+    }
+    simd::dispatch::<T, _>(Width)
+}
+
+/// m = v · u at frequency `f`, for rows `rows` of v and some panels of u, which are m's channels.
+///
+/// # Safety
+/// Nobody may write v or access m meanwhile.
+#[inline(always)]
+pub(super) unsafe fn multiply<T: Element, S: Simd<T>>(
+    simd: S,
+    f: usize,
+    (v, rows): (View<T>, Range<usize>),
+    (u, panels): (&Packed<T>, Range<usize>),
+    m: View<T>,
+) {
+    let width = S::LANES * S::TILE_VECTORS;
+    assert!(u.width == width && u.depth == v.channels && v.width >= v.channels);
+    assert!(rows.end <= v.rows && rows.len() <= m.rows && m.channels == panels.len() * width && m.width == m.channels);
+    let tiles = rows.len().div_ceil(S::TILE_ROWS);
+    for panel in panels.clone() {
+        let b = u.panel(f, panel);
+        for start in (0..u.depth).step_by(DEPTH_BLOCK) {
+            let depth = DEPTH_BLOCK.min(u.depth - start);
+            let b = &b[start * width..][..depth * width];
+            for t in 0..tiles {
+                let part = cut(rows.len(), tiles, t);
+                let tile = Tile {
+                    a: v.at(f, rows.start + part.start, start),
+                    a_strides: [v.width, 1],
+                    b: b.as_ptr(),
+                    depth,
+                    c: m.at(f, part.start, (panel - panels.start) * width),
+                    c_stride: m.width,
+                    first: start == 0,
+                    // The next block of the panel, or of the next frequency, which lies behind it.
+                    next: fetched::<T, S>(b.as_ptr_range().end, t, depth),
+                };
+                // SAFETY: the rows and panels exist, as asserted; the rest is the caller's promise.
+                unsafe { with_tile!(S, part.len(), S::TILE_VECTORS, |R, V| tile.run::<S, R, V>(simd)) }
+            }
+        }
+    }
+}
+
+/// Rows of dU at one frequency, `[v's channels, d's in whole panels]`.
+pub(super) struct Sums<T> {
+    pub c: *mut T,
+    /// Elements from a row to the next.
+    pub stride: usize,
+    /// Whether they start at zero rather than at what they hold.
+    pub first: bool,
+}
+
+/// dU = vᵀ · d or dU += vᵀ · d at frequency `f` over the first `count` rows, for some panels of v.
+///
+/// # Safety
+/// Nobody may write v or d, or access these panels' rows of dU, meanwhile.
+#[inline(always)]
+pub(super) unsafe fn accumulate<T: Element, S: Simd<T>>(
+    simd: S,
+    f: usize,
+    count: usize,
+    (v, panels): (View<T>, Range<usize>),
+    d: View<T>,
+    sums: &Sums<T>,
+) {
+    let width = S::LANES * S::TILE_VECTORS;
+    assert!(v.width == width && d.width == width && count <= v.rows && count <= d.rows);
+    for column in (0..d.channels).step_by(width) {
+        for start in (0..count).step_by(DEPTH_BLOCK) {
+            let depth = DEPTH_BLOCK.min(count - start);
+            for panel in panels.clone() {
+                let channels = width.min(v.channels - panel * width);
+                let tiles = channels.div_ceil(S::TILE_ROWS);
+                for t in 0..tiles {
+                    let part = cut(channels, tiles, t);
+                    let (row, a) = (panel * width + part.start, v.at(f, start, panel * width));
+                    // SAFETY: the rows and panels exist, as asserted; the rest is the caller's promise.
+                    unsafe {
+                        let tile = Tile {
+                            a: a.add(part.start),
+                            a_strides: [1, width],
+                            b: d.at(f, start, column),
+                            depth,
+                            c: sums.c.add(row * sums.stride + column),
+                            c_stride: sums.stride,
+                            first: sums.first && start == 0,
+                            // The next panel of v.
+                            next: fetched::<T, S>(a.wrapping_add(v.rows * width), t, depth),
+                        };
+                        with_tile!(S, part.len(), S::TILE_VECTORS, |R, V| tile.run::<S, R, V>(simd));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Where tile `t` of the same panel begins to fetch, so that together they fetch what lies at `next`.
+#[inline(always)]
+fn fetched<T: Element, S: Simd<T>>(next: *const T, t: usize, depth: usize) -> *const T {
+    next.wrapping_add(t * (depth / STEPS) * S::LINE)
+}
+
+/// A register tile's operands. `A[i, k]` lies at `a + i · a_strides[0] + k · a_strides[1]`, B is a panel, C has rows.
+struct Tile<T> {
+    a: *const T,
+    a_strides: [usize; 2],
+    b: *const T,
+    depth: usize,
+    c: *mut T,
+    c_stride: usize,
+    /// Whether C starts at zero rather than at what it holds.
+    first: bool,
+    /// Where to fetch cache lines for later.
+    next: *const T,
+}
+
+impl<T: Element> Tile<T> {
+    /// C = A · B or C += A · B.
+    ///
+    /// # Safety
+    /// The pointers must be valid for `ROWS` rows, `depth`, and `VECTORS` registers, and C be the caller's.
+    #[inline(always)]
+    unsafe fn run<S: Simd<T>, const ROWS: usize, const VECTORS: usize>(self, simd: S) {
+        let mut acc = [[simd.splat(T::ZERO); VECTORS]; ROWS];
+        let mut a = [self.a; ROWS];
+        let (mut b, mut next) = (self.b, self.next);
+        // SAFETY: the caller's promise.
+        unsafe {
+            for i in 0..ROWS {
+                a[i] = self.a.add(i * self.a_strides[0]);
+            }
+            if !self.first {
+                for i in 0..ROWS {
+                    for v in 0..VECTORS {
+                        acc[i][v] = simd.load_ptr(self.c.add(i * self.c_stride + v * S::LANES));
+                    }
+                }
+            }
+            let (mut at, step) = (0, self.a_strides[1]);
+            for _ in 0..self.depth / STEPS {
+                simd.prefetch(next);
+                next = next.wrapping_add(S::LINE);
+                for _ in 0..STEPS {
+                    add(simd, &mut acc, &a, at, b);
+                    at += step;
+                    b = b.add(VECTORS * S::LANES);
+                }
+            }
+            for _ in 0..self.depth % STEPS {
+                add(simd, &mut acc, &a, at, b);
+                at += step;
+                b = b.add(VECTORS * S::LANES);
+            }
+            for i in 0..ROWS {
+                for v in 0..VECTORS {
+                    simd.store_ptr(acc[i][v], self.c.add(i * self.c_stride + v * S::LANES));
+                }
+            }
+        }
+    }
+}
+
+/// Adds one addend to every register: a row of B times element `at` of each row of A.
+///
+/// # Safety
+/// These elements and `VECTORS` registers of `b` must be readable.
+#[inline(always)]
+unsafe fn add<T: Element, S: Simd<T>, const ROWS: usize, const VECTORS: usize>(
+    simd: S,
+    acc: &mut [[S::V; VECTORS]; ROWS],
+    a: &[*const T; ROWS],
+    at: usize,
+    b: *const T,
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut row = [simd.splat(T::ZERO); VECTORS];
+        for v in 0..VECTORS {
+            row[v] = simd.load_ptr(b.add(v * S::LANES));
+        }
+        for i in 0..ROWS {
+            let x = simd.splat(*a[i].add(at));
+            for v in 0..VECTORS {
+                acc[i][v] = simd.mul_add(x, row[v], acc[i][v]);
+            }
+        }
+    }
+}
