@@ -8,7 +8,7 @@ use std::hint::black_box;
 use ocelli_benches::time;
 use ocelli_tensor::ops::conv::{Algorithm, with_algorithm};
 use ocelli_tensor::ops::{
-    DeformConv, Window, conv2d, conv2d_backward_input, conv2d_backward_weight, deform_conv2d,
+    DeformConv2d, Window, conv2d, conv2d_backward_input, conv2d_backward_weight, deform_conv2d,
     deform_conv2d_backward_input, deform_conv2d_backward_weight,
 };
 use ocelli_tensor::{Tensor, simd, threads};
@@ -36,7 +36,7 @@ fn main() {
 fn table(batch: usize) {
     println!("{} threads, {}, batch {batch}", threads::count(), simd::current().name());
     println!("{:<28}{:>12}{:>12}{:>12}", "ms (median)", "plain", "deformable", "ratio");
-    let attributes = DeformConv { window: Window::square(3).padding(1), groups: 1, offset_groups: 1 };
+    let attributes = DeformConv2d { window: Window::square(3).padding(1), groups: 1, offset_groups: 1 };
     let image = |columns| [batch, SIZE, SIZE, columns];
     let (x, dy, w) =
         (random(image(CHANNELS), 1.0), random(image(CHANNELS), 1.0), random([3, 3, CHANNELS, CHANNELS], 1.0));

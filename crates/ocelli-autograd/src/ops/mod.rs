@@ -13,9 +13,11 @@ mod columns;
 mod concat;
 mod conv2d;
 mod cross_entropy;
+mod deform_conv2d;
 mod dropout;
 mod global_avg_pool2d;
 mod linear;
+mod local_response_norm;
 mod log_softmax;
 mod matmul;
 mod max_pool2d;
@@ -31,7 +33,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
-pub use ocelli_tensor::ops::{Activation, Padding, Window};
+pub use ocelli_tensor::ops::{Activation, DeformConv2d, LocalResponseNorm, Padding, Window};
 
 pub use adaptive_avg_pool2d::AdaptiveAvgPool2d;
 pub use add::Add;
@@ -69,9 +71,11 @@ pub const ALL: &[&str] = &[
     "concat",
     "conv2d",
     "cross_entropy",
+    "deform_conv2d",
     "dropout",
     "global_avg_pool2d",
     "linear",
+    "local_response_norm",
     "log_softmax",
     "matmul",
     "max_pool2d",
@@ -100,9 +104,11 @@ const CHECKS: &[(&str, testing::Check)] = &[
     ("concat", concat::tests::gradients),
     ("conv2d", conv2d::tests::gradients),
     ("cross_entropy", cross_entropy::tests::gradients),
+    ("deform_conv2d", deform_conv2d::tests::gradients),
     ("dropout", dropout::tests::gradients),
     ("global_avg_pool2d", global_avg_pool2d::tests::gradients),
     ("linear", linear::tests::gradients),
+    ("local_response_norm", local_response_norm::tests::gradients),
     ("log_softmax", log_softmax::tests::gradients),
     ("matmul", matmul::tests::gradients),
     ("max_pool2d", max_pool2d::tests::gradients),

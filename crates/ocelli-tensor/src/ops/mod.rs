@@ -10,6 +10,7 @@ mod cross_entropy;
 mod dropout;
 mod elementwise;
 pub(crate) mod gemm;
+mod local_response_norm;
 mod matmul;
 mod pointwise;
 mod pool;
@@ -23,12 +24,13 @@ pub use activation::{Activation, activation, activation_backward};
 pub use batch_norm::{batch_norm, batch_norm_backward, batch_norm_backward_frozen, batch_norm_stats};
 pub use concat::{concat_columns, split_columns};
 pub use conv::{
-    DeformConv, PackedConv, conv2d, conv2d_backward_input, conv2d_backward_weight, deform_conv2d,
+    DeformConv2d, InputGradients, PackedConv, conv2d, conv2d_backward_input, conv2d_backward_weight, deform_conv2d,
     deform_conv2d_backward_input, deform_conv2d_backward_weight,
 };
 pub use cross_entropy::{softmax_cross_entropy, softmax_cross_entropy_backward};
 pub use dropout::dropout_mask;
 pub use elementwise::{add, add_assign, mul, scale};
+pub use local_response_norm::{LocalResponseNorm, local_response_norm, local_response_norm_backward};
 pub use matmul::{matmul, matmul_nt, matmul_tn};
 pub use pool::{
     Argmax, adaptive_avg_pool2d, adaptive_avg_pool2d_backward, avg_pool2d, avg_pool2d_backward, global_avg_pool2d,

@@ -23,7 +23,7 @@ use std::borrow::Cow;
 pub use algorithm::{Algorithm, with_algorithm};
 use algorithm::{Pass, choose};
 pub use deform::{
-    DeformConv, InputGradients, deform_conv2d, deform_conv2d_backward_input, deform_conv2d_backward_weight,
+    DeformConv2d, InputGradients, deform_conv2d, deform_conv2d_backward_input, deform_conv2d_backward_weight,
 };
 pub use packed::PackedConv;
 

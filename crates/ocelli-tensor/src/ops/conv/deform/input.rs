@@ -10,7 +10,7 @@
 use std::ops::Range;
 
 use super::field::{Field, OUTSIDE, Sample};
-use super::{DeformConv, Deformed, Geometry};
+use super::{DeformConv2d, Deformed, Geometry};
 use crate::ops::gemm::gather::Panels;
 use crate::ops::gemm::{Matrix, Packed};
 use crate::simd::{self, Kernel, Simd};
@@ -40,7 +40,7 @@ pub fn deform_conv2d_backward_input<T: Element>(
     offset: &Tensor<T>,
     mask: Option<&Tensor<T>>,
     w: &Tensor<T>,
-    attributes: &DeformConv,
+    attributes: &DeformConv2d,
 ) -> Result<InputGradients<T>> {
     let op = "deform_conv2d_backward_input";
     let g = Deformed::new(op, [x, offset], mask, w.shape(), attributes)?;

@@ -35,7 +35,7 @@ const BLOCK_ROWS: std::ops::RangeInclusive<usize> = 28..=256;
 
 /// The attributes of a deformable convolution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DeformConv {
+pub struct DeformConv2d {
     /// Kernel size, stride, padding and dilation of the undisplaced taps.
     pub window: Window,
     /// Groups of the weights, as in a plain convolution.
@@ -57,9 +57,9 @@ impl Deformed {
         [x, offset]: [&Tensor<T>; 2],
         mask: Option<&Tensor<T>>,
         w: &Shape,
-        attributes: &DeformConv,
+        attributes: &DeformConv2d,
     ) -> Result<Self> {
-        let DeformConv { window, groups, offset_groups } = attributes;
+        let DeformConv2d { window, groups, offset_groups } = attributes;
         let conv = Geometry::new(op, x.shape(), w, window, *groups)?;
         if *offset_groups == 0 || !conv.in_channels.is_multiple_of(*offset_groups) {
             let expected = format!("that divide the {} input channels", conv.in_channels);
@@ -99,12 +99,12 @@ impl Deformed {
 /// right. `mask`, if there is one, is `[N, Ho, Wo, offset_groups · Kh · Kw]`.
 ///
 /// ```
-/// use ocelli_tensor::{Tensor, ops::{DeformConv, Window, deform_conv2d}};
+/// use ocelli_tensor::{Tensor, ops::{DeformConv2d, Window, deform_conv2d}};
 ///
 /// let x = Tensor::from_slice([1, 1, 4, 1], &[1.0f32, 2.0, 4.0, 8.0])?;
 /// let w = Tensor::full([1, 1, 1, 1], 1.0);
 /// let half_a_pixel_to_the_right = Tensor::from_fn([1, 1, 4, 2], |i| if i % 2 == 1 { 0.5 } else { 0.0 });
-/// let attributes = DeformConv { window: Window::square(1), groups: 1, offset_groups: 1 };
+/// let attributes = DeformConv2d { window: Window::square(1), groups: 1, offset_groups: 1 };
 /// let y = deform_conv2d(&x, &half_a_pixel_to_the_right, None, &w, &attributes)?;
 /// assert_eq!(y.data(), [1.5, 3.0, 6.0, 4.0]);
 /// # Ok::<(), ocelli_tensor::Error>(())
@@ -114,7 +114,7 @@ pub fn deform_conv2d<T: Element>(
     offset: &Tensor<T>,
     mask: Option<&Tensor<T>>,
     w: &Tensor<T>,
-    attributes: &DeformConv,
+    attributes: &DeformConv2d,
 ) -> Result<Tensor<T>> {
     let g = Deformed::new("deform_conv2d", [x, offset], mask, w.shape(), attributes)?;
     let shape = Shape::new(&g.conv.y_shape())?;

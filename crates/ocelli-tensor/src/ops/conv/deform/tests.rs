@@ -12,7 +12,7 @@ struct Case {
     input: [usize; 2],
     /// Channels in and out.
     channels: [usize; 2],
-    attributes: DeformConv,
+    attributes: DeformConv2d,
     masked: bool,
     /// Offsets reach so many pixels.
     reach: f64,
@@ -29,7 +29,7 @@ struct Operands<T: Element> {
 impl Case {
     fn operands<T: Element>(&self) -> Operands<T> {
         let Case { batch, input, channels: [cin, cout], attributes, masked, reach } = *self;
-        let DeformConv { window, groups, offset_groups } = attributes;
+        let DeformConv2d { window, groups, offset_groups } = attributes;
         let [height, width] = window.output_size("test", input).unwrap();
         let [kh, kw] = window.kernel_size;
         let samples = offset_groups * kh * kw;
@@ -48,7 +48,7 @@ impl Case {
 }
 
 /// All results: y, dx, doffset, dmask if there is a mask, dw.
-fn run<T: Element>(o: &Operands<T>, attributes: &DeformConv) -> Vec<Tensor<T>> {
+fn run<T: Element>(o: &Operands<T>, attributes: &DeformConv2d) -> Vec<Tensor<T>> {
     let Operands { x, offset, mask, w, dy } = o;
     let mask = mask.as_ref();
     let y = deform_conv2d(x, offset, mask, w, attributes).unwrap();
@@ -59,9 +59,9 @@ fn run<T: Element>(o: &Operands<T>, attributes: &DeformConv) -> Vec<Tensor<T>> {
 }
 
 /// The definition in plain loops; the results are those of [`run`].
-fn reference(o: &Operands<f64>, attributes: &DeformConv) -> Vec<Tensor<f64>> {
+fn reference(o: &Operands<f64>, attributes: &DeformConv2d) -> Vec<Tensor<f64>> {
     let Operands { x, offset, mask, w, dy } = o;
-    let DeformConv { window, groups, offset_groups } = *attributes;
+    let DeformConv2d { window, groups, offset_groups } = *attributes;
     let [[batch, height, width, cin], [_, out_height, out_width, cout]] =
         [x, dy].map(|t| <[usize; 4]>::try_from(&**t.shape()).unwrap());
     let [kh, kw] = window.kernel_size;
@@ -132,13 +132,13 @@ fn check(case: &Case) {
 }
 
 fn case(batch: usize, input: [usize; 2], channels: [usize; 2], window: Window) -> Case {
-    let attributes = DeformConv { window, groups: 1, offset_groups: 1 };
+    let attributes = DeformConv2d { window, groups: 1, offset_groups: 1 };
     Case { batch, input, channels, attributes, masked: true, reach: 2.5 }
 }
 
 impl Case {
     fn groups(mut self, groups: usize, offset_groups: usize) -> Self {
-        self.attributes = DeformConv { groups, offset_groups, ..self.attributes };
+        self.attributes = DeformConv2d { groups, offset_groups, ..self.attributes };
         self
     }
 }
@@ -246,9 +246,11 @@ fn any_number_of_threads_gives_the_same_bits() {
 fn wrong_shapes_are_errors() {
     let (x, w) = (Tensor::<f32>::zeros([1, 4, 4, 6]), Tensor::zeros([3, 3, 6, 8]));
     let (offset, mask) = (Tensor::zeros([1, 2, 2, 36]), Tensor::zeros([1, 2, 2, 18]));
-    let attributes = DeformConv { window: Window::square(3), groups: 1, offset_groups: 2 };
+    let attributes = DeformConv2d { window: Window::square(3), groups: 1, offset_groups: 2 };
     let error = |offset, mask, offset_groups| {
-        deform_conv2d(&x, offset, Some(mask), &w, &DeformConv { offset_groups, ..attributes }).unwrap_err().to_string()
+        deform_conv2d(&x, offset, Some(mask), &w, &DeformConv2d { offset_groups, ..attributes })
+            .unwrap_err()
+            .to_string()
     };
     assert_eq!(
         error(&offset, &mask, 4),

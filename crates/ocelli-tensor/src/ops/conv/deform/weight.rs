@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::field::Field;
-use super::{DeformConv, Deformed, Geometry};
+use super::{DeformConv2d, Deformed, Geometry};
 use crate::ops::gemm::reduce::{PIXEL_BLOCK, Strips};
 use crate::{Element, Result, Shape, Tensor, threads};
 
@@ -21,7 +21,7 @@ pub fn deform_conv2d_backward_weight<T: Element>(
     offset: &Tensor<T>,
     mask: Option<&Tensor<T>>,
     w_shape: &Shape,
-    attributes: &DeformConv,
+    attributes: &DeformConv2d,
 ) -> Result<Tensor<T>> {
     let op = "deform_conv2d_backward_weight";
     let g = Deformed::new(op, [x, offset], mask, w_shape, attributes)?;
