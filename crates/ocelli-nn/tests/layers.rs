@@ -1,7 +1,7 @@
 //! Layers one by one: shapes, modes, and gradients through them.
 
 use ocelli_nn::autograd::gradcheck::gradcheck;
-use ocelli_nn::autograd::ops::{Activation, Window};
+use ocelli_nn::autograd::ops::{Activation, LocalResponseNorm, Window};
 use ocelli_nn::autograd::{Error as AutogradError, Var};
 use ocelli_nn::tensor::{Element, Tensor};
 use ocelli_nn::{
@@ -22,7 +22,7 @@ fn shapes() {
     let mut flattened = Sequential::new();
     flattened.push("flatten", Flatten);
     flattened.push("fc", flat.unwrap());
-    let layers: [(Box<dyn Layer>, &[usize]); 13] = [
+    let layers: [(Box<dyn Layer>, &[usize]); 14] = [
         (Box::new(conv("plain", Conv2dOptions::new(3))), &[2, 5, 4, 6]),
         (Box::new(conv("strided", Conv2dOptions::new(3).stride(2).padding(1).bias(true))), &[2, 4, 3, 6]),
         (Box::new(conv("same", Conv2dOptions::new(5).stride(2).same())), &[2, 4, 3, 6]),
@@ -33,6 +33,7 @@ fn shapes() {
         (Box::new(AdaptiveAvgPool2d { size: [3, 3] }), &[2, 3, 3, 4]),
         (Box::new(GlobalAvgPool), &[2, 4]),
         (Box::new(Activation::Relu6), &[2, 7, 6, 4]),
+        (Box::new(LocalResponseNorm::new(5)), &[2, 7, 6, 4]),
         (Box::new(Sequential::new()), &[2, 7, 6, 4]),
         (Box::new(flattened), &[2, 5]),
         (Box::new(Dropout::new(0.5).unwrap()), &[2, 7, 6, 4]),

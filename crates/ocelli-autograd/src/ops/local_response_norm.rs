@@ -38,7 +38,7 @@ pub(super) mod tests {
         let x = g.image(1);
         for (size, beta) in [(5, 0.75), (g.window.kernel_size[0], 0.75), (2, 0.3), (3, 1.0)] {
             let attributes = LocalResponseNorm { alpha: 0.8, beta, k: 2.0, ..LocalResponseNorm::new(size) };
-            gradcheck(&[x.clone()], |v| v[0].local_response_norm(&attributes))?;
+            gradcheck(std::slice::from_ref(&x), |v| v[0].local_response_norm(&attributes))?;
         }
         Ok(())
     }

@@ -85,14 +85,23 @@ impl Conv2dOptions {
     pub fn init(self, init: Init) -> Self {
         Conv2dOptions { init, ..self }
     }
+
+    /// The window over an input `[H, W]`.
+    pub(super) fn window(self, input: [usize; 2]) -> Window {
+        let Conv2dOptions { kernel_size, stride, padding, dilation, .. } = self;
+        match padding {
+            ConvPadding::Explicit(padding) => Window { kernel_size, stride, padding, dilation },
+            ConvPadding::Same => Window { kernel_size, stride, padding: Padding::NONE, dilation }.same(input),
+        }
+    }
 }
 
 /// A convolution: `[N, H, W, in]` to `[N, H', W', out]`. Parameters: `weight`, and `bias` if asked for.
 #[derive(Debug)]
 pub struct Conv2d<T: Element = f32> {
-    weight: Parameter<T>,
-    bias: Option<Parameter<T>>,
-    options: Conv2dOptions,
+    pub(super) weight: Parameter<T>,
+    pub(super) bias: Option<Parameter<T>>,
+    pub(super) options: Conv2dOptions,
 }
 
 impl<T: Element> Conv2d<T> {
@@ -114,21 +123,12 @@ impl<T: Element> Conv2d<T> {
     pub fn weight(&self) -> &Parameter<T> {
         &self.weight
     }
-
-    /// The window over an input `[H, W]`.
-    fn window(&self, input: [usize; 2]) -> Window {
-        let Conv2dOptions { kernel_size, stride, padding, dilation, .. } = self.options;
-        match padding {
-            ConvPadding::Explicit(padding) => Window { kernel_size, stride, padding, dilation },
-            ConvPadding::Same => Window { kernel_size, stride, padding: Padding::NONE, dilation }.same(input),
-        }
-    }
 }
 
 impl<T: Element> Layer<T> for Conv2d<T> {
     fn forward(&self, x: &Var<T>, _: &Mode) -> Result<Var<T>> {
         let [_, h, w, _] = x.shape().nhwc("conv2d", "input")?;
-        let y = x.conv2d(&self.weight.var(), &self.window([h, w]), self.options.groups)?;
+        let y = x.conv2d(&self.weight.var(), &self.options.window([h, w]), self.options.groups)?;
         Ok(match &self.bias {
             Some(bias) => y.add(&bias.var())?,
             None => y,

@@ -7,6 +7,7 @@
 mod batch_norm;
 mod conv2d;
 mod conv_norm;
+mod deform_conv2d;
 mod dropout;
 mod linear;
 mod pooling;
@@ -16,12 +17,13 @@ mod shape;
 use std::fmt::Debug;
 
 use ocelli_autograd::Var;
-use ocelli_autograd::ops::Activation;
+use ocelli_autograd::ops::{Activation, LocalResponseNorm};
 use ocelli_autograd::tensor::Element;
 
 pub use batch_norm::{BatchNorm2d, BatchNormOptions};
 pub use conv_norm::ConvNorm;
 pub use conv2d::{Conv2d, Conv2dOptions, ConvPadding};
+pub use deform_conv2d::{DeformConv2d, DeformConv2dPack, DeformOptions};
 pub use dropout::Dropout;
 pub use linear::{Linear, LinearOptions};
 pub use pooling::{AdaptiveAvgPool2d, AvgPool2d, GlobalAvgPool, MaxPool2d};
@@ -45,5 +47,11 @@ impl<T: Element, L: Layer<T> + ?Sized> Layer<T> for Box<L> {
 impl<T: Element> Layer<T> for Activation {
     fn forward(&self, x: &Var<T>, _: &Mode) -> Result<Var<T>> {
         Ok(x.activation(*self)?)
+    }
+}
+
+impl<T: Element> Layer<T> for LocalResponseNorm {
+    fn forward(&self, x: &Var<T>, _: &Mode) -> Result<Var<T>> {
+        Ok(x.local_response_norm(self)?)
     }
 }
