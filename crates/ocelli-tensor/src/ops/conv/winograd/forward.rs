@@ -24,6 +24,8 @@ const OWN_TASKS: usize = 16;
 /// Tasks that a product with a shared V is cut into if it is large enough, and the multiply-adds that make one worth it.
 const TASKS: usize = 32;
 const TASK_MACS: usize = 1 << 19;
+/// Fewer tiles than this are not worth reading U for.
+const LEAST_TILES: usize = 12;
 /// Channels of tiles that make a task of their transform.
 const TASK_CHANNELS: usize = 2048;
 
@@ -69,9 +71,10 @@ pub(in super::super) fn forward<T: Element>(
             let tiles = cut(count, chunks, i);
             pass.dispatch(Step::Input { first: tiles.start, tiles, v });
         });
-        let blocks = count.div_ceil(SHARED[0]);
         let wanted = (FREQUENCIES * count * cin * cout / TASK_MACS).clamp(1, TASKS);
-        let groups = groups(SHARED[1]).max(wanted.div_ceil(blocks.max(1))).min(u.panels());
+        let (blocks, groups) = (count.div_ceil(SHARED[0]), groups(SHARED[1]));
+        let groups = groups.max(wanted.div_ceil(blocks.max(1))).min(u.panels());
+        let blocks = blocks.max(wanted.div_ceil(groups).min(count / LEAST_TILES));
         threads::for_each(groups * blocks, |i| {
             let (tiles, panels) = (cut(count, blocks, i % blocks), cut(u.panels(), groups, i / blocks));
             pass.dispatch(Step::Output { first: tiles.start, tiles, v, panels });
