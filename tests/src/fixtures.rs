@@ -23,42 +23,82 @@ pub struct ZooModel {
     pub name: String,
     /// Trainable values: weights and biases without running statistics.
     pub parameters: usize,
-    /// Multiply-accumulates of all convolutions for one image of the first input size, taps on padding included.
+    /// Multiply-accumulates of all convolutions for one image of `input_size`, taps on padding included.
     pub conv_macs: u64,
     /// Multiply-accumulates of the linear layers.
     pub linear_macs: u64,
     /// Of the seeded weights.
     pub gain: f64,
-    /// `[height, width]` of the inputs with stored logits; the first is the model's own.
+    /// Height and width of the pictures that the model is made for.
+    pub input_size: usize,
+    /// `[height, width]` of the inputs with stored logits.
     pub input_sizes: Vec<[usize; 2]>,
+    /// `[height, width]` of the input with stored logits in training mode, if there are any.
+    #[serde(default)]
+    pub training_size: Option<[usize; 2]>,
 }
 
-/// Reads all models of `zoo.json`.
+/// The files of `zoo/`, a family each.
+struct Family {
+    models: Vec<ZooModel>,
+    /// The states' names and shapes.
+    states: String,
+    logits: Vec<u8>,
+}
+
+fn families() -> &'static [Family] {
+    static FAMILIES: OnceLock<Vec<Family>> = OnceLock::new();
+    FAMILIES.get_or_init(|| {
+        let files = std::fs::read_dir(path("zoo")).unwrap_or_else(|error| panic!("zoo: {error}"));
+        let names = files.map(|file| file.expect("a folder can be listed").file_name());
+        let names = names.map(|name| name.into_string().expect("fixtures have plain names"));
+        let mut stems: Vec<_> = names.filter_map(|name| Some(name.strip_suffix(".json")?.to_owned())).collect();
+        stems.sort_unstable();
+        let family = |stem: String| Family {
+            models: read_json(&format!("zoo/{stem}.json")),
+            states: read_text(&format!("zoo/{stem}.txt")),
+            logits: read(&format!("zoo/{stem}.safetensors")),
+        };
+        stems.into_iter().map(family).collect()
+    })
+}
+
+/// All models of `zoo/`.
 pub fn zoo() -> Vec<ZooModel> {
-    read_json("zoo.json")
+    families().iter().flat_map(|family| family.models.clone()).collect()
 }
 
 impl ZooModel {
+    fn family(&self) -> &'static Family {
+        let has = |family: &&Family| family.models.iter().any(|model| model.name == self.name);
+        families().iter().find(has).unwrap_or_else(|| panic!("the fixtures have no {}", self.name))
+    }
+
     /// The state dict's names and shapes, in its order, batch counters included.
     pub fn state_dict(&self) -> Vec<Entry> {
-        let text = read_text("state_dicts.txt");
         let heading = format!("# {}", self.name);
-        let entries: Vec<Entry> = text
+        let entries: Vec<Entry> = self
+            .family()
+            .states
             .lines()
             .skip_while(|line| *line != heading)
             .skip(1)
             .take_while(|line| !line.starts_with('#'))
-            .map(|line| parse_entry(line).unwrap_or_else(|| panic!("state_dicts.txt: {line:?}")))
+            .map(|line| parse_entry(line).unwrap_or_else(|| panic!("{}: {line:?}", self.name)))
             .collect();
-        assert!(!entries.is_empty(), "state_dicts.txt has no {}", self.name);
+        assert!(!entries.is_empty(), "the fixtures have no state of {}", self.name);
         entries
     }
 
     /// Evaluation-mode logits `[2, classes]` of the seeded pictures `input` of shape `[2, 3, height, width]`.
     pub fn logits(&self, [height, width]: [usize; 2]) -> Vec<f64> {
-        static FILE: OnceLock<Vec<u8>> = OnceLock::new();
-        let file = FILE.get_or_init(|| read("zoo.safetensors"));
-        stored_values(file, &format!("{}/{height}x{width}", self.name))
+        stored_values(&self.family().logits, &format!("{}/{height}x{width}", self.name))
+    }
+
+    /// Training-mode logits `[2, classes]` of the seeded pictures `input` of shape `[2, 3, training_size…]`, without
+    /// dropout: of the classifier (`training`) or of an auxiliary one (`auxiliary0` and so on).
+    pub fn training_logits(&self, which: &str) -> Vec<f64> {
+        stored_values(&self.family().logits, &format!("{}/{which}", self.name))
     }
 }
 
@@ -166,8 +206,12 @@ fn stored_values(file: &[u8], name: &str) -> Vec<f64> {
     values.iter().map(|bytes| f64::from(f32::from_le_bytes(*bytes))).collect()
 }
 
+fn path(name: &str) -> PathBuf {
+    [env!("CARGO_MANIFEST_DIR"), "fixtures", name].iter().collect()
+}
+
 fn read(name: &str) -> Vec<u8> {
-    let path: PathBuf = [env!("CARGO_MANIFEST_DIR"), "fixtures", name].iter().collect();
+    let path = path(name);
     std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
@@ -186,12 +230,14 @@ mod tests {
     #[test]
     fn the_zoo_is_complete_and_consistent() {
         let models = zoo();
-        assert_eq!(models.len(), 18);
+        assert!(models.len() >= 18, "{} models", models.len());
         for model in &models {
             let entries = model.state_dict();
             let parameters: usize = entries
                 .iter()
                 .filter(|e| e.name.ends_with("weight") || e.name.ends_with("bias"))
+                // torchvision counts GoogLeNet's parameters without its auxiliary classifiers.
+                .filter(|e| !e.name.starts_with("aux"))
                 .map(|e| e.shape.iter().product::<usize>())
                 .sum();
             assert_eq!(parameters, model.parameters, "{}", model.name);

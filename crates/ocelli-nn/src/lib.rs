@@ -20,9 +20,9 @@ pub use builder::Builder;
 pub use error::{Error, Mismatch, Misshaped, Result};
 pub use init::{Fan, Init};
 pub use layers::{
-    AdaptiveAvgPool2d, AvgPool2d, BatchNorm2d, BatchNormOptions, Conv2d, Conv2dOptions, ConvNorm, ConvPadding,
-    DeformConv2d, DeformConv2dPack, DeformOptions, Dropout, Flatten, GlobalAvgPool, Layer, Linear, LinearOptions,
-    MaxPool2d, Sequential,
+    AdaptiveAvgPool2d, AvgPool2d, BatchNorm2d, BatchNormOptions, Branches, Conv2d, Conv2dOptions, ConvNorm,
+    ConvPadding, DeformConv2d, DeformConv2dPack, DeformOptions, Dropout, Flatten, GlobalAvgPool, Layer, Linear,
+    LinearOptions, MaxPool2d, Sequential,
 };
 pub use layout::Layout;
 pub use mode::{Mode, Randomness};

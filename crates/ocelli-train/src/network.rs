@@ -2,10 +2,10 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use ocelli_zoo::Model;
 use ocelli_zoo::nn::autograd::{Plan, Var, no_grad, trace};
 use ocelli_zoo::nn::tensor::{Tensor, threads};
 use ocelli_zoo::nn::{Mode, State};
+use ocelli_zoo::{Model, Outputs};
 
 use crate::scores::Scores;
 use crate::{Batch, Loader, Result};
@@ -14,6 +14,11 @@ use crate::{Batch, Loader, Result};
 pub trait Network: Send + Sync {
     /// Logits `[N, classes]` of pictures `[N, H, W, C]`.
     fn forward(&self, images: &Var<f32>, mode: &Mode) -> Result<Var<f32>>;
+
+    /// What training takes the loss of: the logits, and those of auxiliary classifiers if there are any.
+    fn outputs(&self, images: &Var<f32>, mode: &Mode) -> Result<Outputs> {
+        Ok(Outputs { logits: self.forward(images, mode)?, auxiliary: Vec::new() })
+    }
 
     /// All parameters and buffers, by the names of a checkpoint.
     fn state(&self) -> &State<f32>;
@@ -26,6 +31,10 @@ pub trait Network: Send + Sync {
 impl Network for Model {
     fn forward(&self, images: &Var<f32>, mode: &Mode) -> Result<Var<f32>> {
         Ok(self.forward(images, mode)?)
+    }
+
+    fn outputs(&self, images: &Var<f32>, mode: &Mode) -> Result<Outputs> {
+        Ok(self.outputs(images, mode)?)
     }
 
     fn state(&self) -> &State<f32> {

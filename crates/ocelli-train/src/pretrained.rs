@@ -26,8 +26,16 @@ pub fn preprocessing(variant: &Variant, in_channels: usize) -> Preprocessing {
             std: vec![128.0 / 255.0; 3],
             ..Preprocessing::imagenet()
         },
+        // To −1..1: what torchvision does inside of the model, in `transform_input`.
+        (_, family @ ("GoogLeNet" | "Inception")) => Preprocessing {
+            resize: if family == "Inception" { 342 } else { 256 },
+            crop,
+            mean: vec![0.5; 3],
+            std: vec![0.5; 3],
+            ..Preprocessing::imagenet()
+        },
         // The statistics of CIFAR-10's training images.
-        (_, "CIFAR ResNet" | "CIFAR plain") => Preprocessing {
+        (_, family) if family.starts_with("CIFAR ") => Preprocessing {
             resize: crop,
             crop,
             interpolation: Interpolation::Bilinear,

@@ -23,7 +23,7 @@ use crate::nn::{
     BatchNormOptions, Builder, Conv2dOptions, ConvNorm, Dropout, Fan, GlobalAvgPool, Init, Layer, Linear,
     LinearOptions, Mode, Result, Sequential,
 };
-use crate::{Options, Variant};
+use crate::{Architecture, Options, Variant};
 
 /// A stage of the table.
 struct Stage {
@@ -133,6 +133,8 @@ pub fn lite0<T: Element>(b: &Builder<T>, options: Options) -> Result<EfficientNe
     let classifier = Linear::new(&b.enter("classifier"), HEAD, classes, LinearOptions::default())?;
     Ok(EfficientNet { stem, blocks, head, dropout: Dropout::new(DROPOUT)?, classifier })
 }
+
+impl<T: Element> Architecture<T> for EfficientNet<T> {}
 
 impl<T: Element> Layer<T> for EfficientNet<T> {
     fn forward(&self, x: &Var<T>, mode: &Mode) -> Result<Var<T>> {

@@ -3,15 +3,24 @@
 
 pub use ocelli_nn as nn;
 
+pub mod alexnet;
+mod architecture;
 pub mod cifar_resnet;
 pub mod efficientnet;
 mod error;
+pub mod googlenet;
+pub mod inception;
 mod model;
+pub mod preact_resnet;
 mod registry;
 pub mod resnet;
+pub mod resnext;
 #[cfg(test)]
 mod testing;
+pub mod vgg;
+pub mod wide_resnet;
 
+pub use architecture::{Architecture, Auxiliary, Outputs};
 pub use error::{Error, Result};
 pub use model::Model;
 pub use registry::{Build, Options, Variant, variant, variants};

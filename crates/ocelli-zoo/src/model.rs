@@ -3,8 +3,8 @@
 use crate::nn::autograd::{Plan, Trace, Var, no_grad, trace};
 use crate::nn::checkpoint::Checkpoint;
 use crate::nn::tensor::{Shape, Tensor};
-use crate::nn::{self, Builder, Layer, Mode, State};
-use crate::{Error, Options, Result, Variant, variant};
+use crate::nn::{self, Builder, Mode, State};
+use crate::{Architecture, Error, Options, Outputs, Result, Variant, variant};
 
 /// A variant built for some classes.
 ///
@@ -21,7 +21,7 @@ pub struct Model {
     variant: &'static Variant,
     options: Options,
     state: State<f32>,
-    network: Box<dyn Layer<f32>>,
+    network: Box<dyn Architecture<f32>>,
 }
 
 impl Model {
@@ -63,38 +63,59 @@ impl Model {
 
     /// Logits `[N, classes]` of images `[N, H, W, C]`.
     pub fn forward(&self, x: &Var<f32>, mode: &Mode) -> Result<Var<f32>> {
-        let (shape, least, channels) = (*x.shape(), self.variant.least_size, self.options.in_channels);
-        match **x.shape() {
-            [_, height, width, c] if height >= least && width >= least && c == channels => {}
-            _ => return Err(Error::Input { model: self.variant.name, least, channels, got: shape }),
-        }
+        self.check(x.shape())?;
         Ok(self.network.forward(x, mode)?)
     }
 
-    /// Takes all weights from a checkpoint, whose names and shapes must be exactly the model's.
-    pub fn load(&self, checkpoint: &Checkpoint) -> Result<()> {
-        Ok(self.state.load(checkpoint, true)?)
+    /// As [`forward`](Self::forward), and in training also the logits of the auxiliary classifiers, if there are any.
+    pub fn outputs(&self, x: &Var<f32>, mode: &Mode) -> Result<Outputs<f32>> {
+        self.check(x.shape())?;
+        Ok(self.network.outputs(x, mode)?)
     }
 
-    /// As [`load`](Self::load) for fine-tuning: where the checkpoint's classifier tells other classes apart, the
-    /// model's own stays as initialised.
+    fn check(&self, shape: &Shape) -> Result<()> {
+        let (least, channels) = (self.variant.least_size, self.options.in_channels);
+        match shape[..] {
+            [_, height, width, c] if height >= least && width >= least && c == channels => Ok(()),
+            _ => Err(Error::Input { model: self.variant.name, least, channels, got: *shape }),
+        }
+    }
+
+    /// Takes all weights from a checkpoint, whose names and shapes must be exactly the model's. It may have been saved
+    /// without the auxiliary classifiers, which then stay as they are.
+    pub fn load(&self, checkpoint: &Checkpoint) -> Result<()> {
+        let auxiliary = self.network.auxiliary_classifiers().iter().map(|path| format!("{path}."));
+        let absent = auxiliary.filter(|prefix| !checkpoint.iter().any(|(name, _)| name.starts_with(prefix)));
+        self.load_but(checkpoint, &absent.collect::<Vec<_>>())
+    }
+
+    /// As [`load`](Self::load) for fine-tuning: where the checkpoint's classifiers tell other classes apart, the
+    /// model's own stay as initialised.
     pub fn load_pretrained(&self, checkpoint: &Checkpoint) -> Result<()> {
-        let prefix = self.classifier_prefix();
         let own = self.state.to_checkpoint()?;
         let shape = |c: &Checkpoint, name: &str| c.get(name).map(|entry| *entry.tensor.shape());
-        let fits = own
-            .iter()
-            .filter(|(name, _)| name.starts_with(&prefix))
-            .all(|(name, _)| shape(&own, name) == shape(checkpoint, name));
-        if fits {
-            return self.load(checkpoint);
+        let differs = |prefix: &String| {
+            let mut names = own.iter().map(|(name, _)| name).filter(|name| name.starts_with(prefix));
+            names.any(|name| shape(&own, name) != shape(checkpoint, name))
+        };
+        let auxiliary = self.network.auxiliary_classifiers().iter().map(|path| format!("{path}."));
+        let others = auxiliary.chain([self.classifier_prefix()]).filter(differs);
+        self.load_but(checkpoint, &others.collect::<Vec<_>>())
+    }
+
+    /// Loads a checkpoint, but for what is under these prefixes.
+    fn load_but(&self, checkpoint: &Checkpoint, kept: &[String]) -> Result<()> {
+        if kept.is_empty() {
+            return Ok(self.state.load(checkpoint, true)?);
         }
+        let is_kept = |name: &str| kept.iter().any(|prefix| name.starts_with(prefix));
         let mut merged = checkpoint.clone();
-        merged.retain(|name| !name.starts_with(&prefix));
-        for (name, entry) in own.iter().filter(|(name, _)| name.starts_with(&prefix)) {
+        merged.retain(|name| !is_kept(name));
+        let own = self.state.to_checkpoint()?;
+        for (name, entry) in own.iter().filter(|(name, _)| is_kept(name)) {
             merged.insert_as(name, entry.dtype, entry.tensor.clone());
         }
-        self.load(&merged)
+        Ok(self.state.load(&merged, true)?)
     }
 
     /// What a forward pass in evaluation mode over an input of that shape does, step by step.

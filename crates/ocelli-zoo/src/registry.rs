@@ -1,7 +1,10 @@
 //! The list of variants, by name.
 
-use crate::nn::{self, Builder, Layer};
-use crate::{Error, Result, cifar_resnet, efficientnet, resnet};
+use crate::nn::{self, Builder};
+use crate::{
+    Architecture, Error, Result, alexnet, cifar_resnet, efficientnet, googlenet, inception, preact_resnet, resnet,
+    resnext, vgg, wide_resnet,
+};
 
 /// What a network is built for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,7 +16,7 @@ pub struct Options {
 }
 
 /// Makes a network for some classes and channels.
-pub type Build = fn(&Builder<f32>, Options) -> nn::Result<Box<dyn Layer<f32>>>;
+pub type Build = fn(&Builder<f32>, Options) -> nn::Result<Box<dyn Architecture<f32>>>;
 
 /// One published configuration of an architecture.
 #[derive(Debug)]
@@ -28,7 +31,7 @@ pub struct Variant {
     pub least_size: usize,
     /// Classes of the published weights.
     pub classes: usize,
-    /// Parameters with these classes and three input channels.
+    /// Parameters with these classes and three input channels, as the library counts them that publishes the weights.
     pub parameters: usize,
     /// Multiply-accumulates of its convolutions and fully connected layers for one such image.
     pub macs: u64,
@@ -47,7 +50,19 @@ impl Variant {
 
 /// All variants, family by family.
 pub fn variants() -> impl Iterator<Item = &'static Variant> {
-    [resnet::VARIANTS, cifar_resnet::VARIANTS, efficientnet::VARIANTS].into_iter().flatten()
+    let families = [
+        alexnet::VARIANTS,
+        vgg::VARIANTS,
+        googlenet::VARIANTS,
+        inception::VARIANTS,
+        resnet::VARIANTS,
+        cifar_resnet::VARIANTS,
+        preact_resnet::VARIANTS,
+        wide_resnet::VARIANTS,
+        resnext::VARIANTS,
+        efficientnet::VARIANTS,
+    ];
+    families.into_iter().flatten()
 }
 
 /// The variant of that name, or an error that offers the nearest ones.

@@ -11,6 +11,8 @@
 //! | layer3 | 14×14 | 2 | 6 | 6 | 23 | 36 |
 //! | layer4 | 7×7 | 2 | 3 | 3 | 3 | 3 |
 //! | avgpool, fc | 1×1 | | | | | |
+//!
+//! The plain networks, which the paper compares with, are those of 18 and 34 layers without shortcuts.
 
 use crate::nn::autograd::{Var, scope};
 use crate::nn::tensor::Element;
@@ -19,11 +21,11 @@ use crate::nn::{
     BatchNormOptions, Builder, Conv2dOptions, ConvNorm, Fan, GlobalAvgPool, Init, Layer, Linear, LinearOptions,
     MaxPool2d, Mode, Result, Sequential,
 };
-use crate::{Build, Options, Variant};
+use crate::{Architecture, Build, Options, Variant};
 
 /// The two kinds of residual block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub enum Kind {
     /// Two 3×3 convolutions.
     Basic,
     /// 1×1 down to a quarter, 3×3, 1×1 up again.
@@ -32,11 +34,40 @@ enum Kind {
 
 impl Kind {
     /// Output channels of a block over its width.
-    fn expansion(self) -> usize {
+    pub(crate) const fn expansion(self) -> usize {
         match self {
             Kind::Basic => 1,
             Kind::Bottleneck => 4,
         }
+    }
+}
+
+/// The numbers that tell these networks and their successors apart.
+#[derive(Debug, Clone, Copy)]
+pub struct Config {
+    /// The kind of block.
+    pub kind: Kind,
+    /// Whether blocks have shortcuts.
+    pub residual: bool,
+    /// Blocks of each stage.
+    pub depths: [usize; 4],
+    /// Channels of the stem, and the width of the first stage's blocks; it doubles from stage to stage.
+    pub width: usize,
+    /// Groups of a bottleneck's 3×3 convolution: 1, or ResNeXt's cardinality.
+    pub groups: usize,
+    /// Channels of each group where a block's width is 64: 64, or as ResNeXt and wide networks have it.
+    pub group_width: usize,
+}
+
+impl Config {
+    /// The paper's networks of these depths.
+    pub const fn new(kind: Kind, depths: [usize; 4]) -> Self {
+        Config { kind, residual: true, depths, width: 64, groups: 1, group_width: 64 }
+    }
+
+    /// Channels of a bottleneck's inner convolutions.
+    fn inner(&self, width: usize) -> usize {
+        width * self.group_width * self.groups / 64
     }
 }
 
@@ -53,49 +84,65 @@ struct Block<T: Element> {
     inner: Vec<ConvNorm<T>>,
     /// The last, which the shortcut joins before the ReLU.
     last: ConvNorm<T>,
-    /// A 1×1 projection where the shape changes; else the identity.
-    downsample: Option<ConvNorm<T>>,
+    shortcut: Shortcut<T>,
+}
+
+/// What is added to a block's convolutions.
+#[derive(Debug)]
+enum Shortcut<T: Element> {
+    /// Nothing: a plain network.
+    None,
+    Identity,
+    /// 1×1, where the shape changes.
+    Projection(ConvNorm<T>),
 }
 
 impl<T: Element> Block<T> {
-    fn new(b: &Builder<T>, kind: Kind, in_channels: usize, width: usize, stride: usize) -> Result<Self> {
-        let out_channels = width * kind.expansion();
+    fn new(b: &Builder<T>, config: &Config, in_channels: usize, width: usize, stride: usize) -> Result<Self> {
+        let (inner, out_channels) = (config.inner(width), width * config.kind.expansion());
         let unit = |n: usize, cin, cout, options: Conv2dOptions| {
             let names = (&*format!("conv{n}"), &*format!("bn{n}"));
             ConvNorm::new(b, names, [cin, cout], options, BatchNormOptions::default(), Some(Activation::Relu))
         };
-        let (inner, last) = match kind {
+        let (units, last) = match config.kind {
             Kind::Basic => {
                 let first = unit(1, in_channels, width, conv(3).stride(stride))?;
                 (vec![first], unit(2, width, width, conv(3))?)
             }
             Kind::Bottleneck => {
-                let reduce = unit(1, in_channels, width, conv(1))?;
-                let spatial = unit(2, width, width, conv(3).stride(stride))?;
-                (vec![reduce, spatial], unit(3, width, out_channels, conv(1))?)
+                let reduce = unit(1, in_channels, inner, conv(1))?;
+                let spatial = unit(2, inner, inner, conv(3).stride(stride).groups(config.groups))?;
+                (vec![reduce, spatial], unit(3, inner, out_channels, conv(1))?)
             }
         };
-        let projects = stride != 1 || in_channels != out_channels;
         let project = || {
             let options = conv(1).stride(stride);
             let b = b.enter("downsample");
             ConvNorm::new(&b, ("0", "1"), [in_channels, out_channels], options, BatchNormOptions::default(), None)
         };
-        Ok(Block { inner, last, downsample: projects.then(project).transpose()? })
+        let shortcut = match config.residual {
+            false => Shortcut::None,
+            true if stride != 1 || in_channels != out_channels => Shortcut::Projection(project()?),
+            true => Shortcut::Identity,
+        };
+        Ok(Block { inner: units, last, shortcut })
     }
 }
 
 impl<T: Element> Layer<T> for Block<T> {
     fn forward(&self, x: &Var<T>, mode: &Mode) -> Result<Var<T>> {
-        let shortcut = match &self.downsample {
-            Some(project) => scope("downsample", || project.forward(x, mode))?,
-            None => x.clone(),
-        };
         let mut y = x.clone();
         for unit in &self.inner {
             y = unit.forward(&y, mode)?;
         }
-        self.last.forward_residual(&y, &shortcut, mode)
+        match &self.shortcut {
+            Shortcut::None => self.last.forward(&y, mode),
+            Shortcut::Identity => self.last.forward_residual(&y, x, mode),
+            Shortcut::Projection(project) => {
+                let shortcut = scope("downsample", || project.forward(x, mode))?;
+                self.last.forward_residual(&y, &shortcut, mode)
+            }
+        }
     }
 }
 
@@ -109,21 +156,23 @@ pub struct ResNet<T: Element> {
 }
 
 impl<T: Element> ResNet<T> {
-    fn new(b: &Builder<T>, kind: Kind, depths: [usize; 4], options: Options) -> Result<Self> {
+    /// The network of these numbers.
+    pub fn new(b: &Builder<T>, config: &Config, options: Options) -> Result<Self> {
         let Options { classes, in_channels } = options;
+        let Config { kind, depths, width: base, .. } = *config;
         let norm = BatchNormOptions::default();
         let relu = Some(Activation::Relu);
-        let stem = ConvNorm::new(b, ("conv1", "bn1"), [in_channels, 64], conv(7).stride(2), norm, relu)?;
+        let stem = ConvNorm::new(b, ("conv1", "bn1"), [in_channels, base], conv(7).stride(2), norm, relu)?;
         let mut stages = Sequential::new();
-        let mut channels = 64;
+        let mut channels = base;
         for (stage, depth) in depths.into_iter().enumerate() {
-            let width = 64 << stage;
+            let width = base << stage;
             let name = format!("layer{}", stage + 1);
             let mut blocks = Sequential::new();
             for i in 0..depth {
                 let stride = if stage > 0 && i == 0 { 2 } else { 1 };
                 let b = b.enter(&name).enter(i.to_string());
-                blocks.push(i.to_string(), Block::new(&b, kind, channels, width, stride)?);
+                blocks.push(i.to_string(), Block::new(&b, config, channels, width, stride)?);
                 channels = width * kind.expansion();
             }
             stages.push(&name, blocks);
@@ -138,6 +187,8 @@ impl<T: Element> ResNet<T> {
     }
 }
 
+impl<T: Element> Architecture<T> for ResNet<T> {}
+
 impl<T: Element> Layer<T> for ResNet<T> {
     fn forward(&self, x: &Var<T>, mode: &Mode) -> Result<Var<T>> {
         let x = self.stem.forward(x, mode)?;
@@ -150,41 +201,59 @@ impl<T: Element> Layer<T> for ResNet<T> {
 
 /// ResNet-18.
 pub fn resnet18<T: Element>(b: &Builder<T>, options: Options) -> Result<ResNet<T>> {
-    ResNet::new(b, Kind::Basic, [2, 2, 2, 2], options)
+    ResNet::new(b, &Config::new(Kind::Basic, [2, 2, 2, 2]), options)
 }
 
 /// ResNet-34.
 pub fn resnet34<T: Element>(b: &Builder<T>, options: Options) -> Result<ResNet<T>> {
-    ResNet::new(b, Kind::Basic, [3, 4, 6, 3], options)
+    ResNet::new(b, &Config::new(Kind::Basic, [3, 4, 6, 3]), options)
 }
 
 /// ResNet-50.
 pub fn resnet50<T: Element>(b: &Builder<T>, options: Options) -> Result<ResNet<T>> {
-    ResNet::new(b, Kind::Bottleneck, [3, 4, 6, 3], options)
+    ResNet::new(b, &Config::new(Kind::Bottleneck, [3, 4, 6, 3]), options)
 }
 
 /// ResNet-101.
 pub fn resnet101<T: Element>(b: &Builder<T>, options: Options) -> Result<ResNet<T>> {
-    ResNet::new(b, Kind::Bottleneck, [3, 4, 23, 3], options)
+    ResNet::new(b, &Config::new(Kind::Bottleneck, [3, 4, 23, 3]), options)
 }
 
 /// ResNet-152.
 pub fn resnet152<T: Element>(b: &Builder<T>, options: Options) -> Result<ResNet<T>> {
-    ResNet::new(b, Kind::Bottleneck, [3, 8, 36, 3], options)
+    ResNet::new(b, &Config::new(Kind::Bottleneck, [3, 8, 36, 3]), options)
 }
 
-const fn variant(name: &'static str, parameters: usize, macs: u64, build: Build) -> Variant {
+/// The plain network of 18 layers.
+pub fn plain18<T: Element>(b: &Builder<T>, options: Options) -> Result<ResNet<T>> {
+    ResNet::new(b, &Config { residual: false, ..Config::new(Kind::Basic, [2, 2, 2, 2]) }, options)
+}
+
+/// The plain network of 34 layers.
+pub fn plain34<T: Element>(b: &Builder<T>, options: Options) -> Result<ResNet<T>> {
+    ResNet::new(b, &Config { residual: false, ..Config::new(Kind::Basic, [3, 4, 6, 3]) }, options)
+}
+
+pub(crate) const fn variant(
+    family: &'static str,
+    name: &'static str,
+    parameters: usize,
+    macs: u64,
+    build: Build,
+) -> Variant {
     let (input_size, least_size, classes) = (224, 1, 1000);
-    Variant { name, family: "ResNet", input_size, least_size, classes, parameters, macs, classifier: "fc", build }
+    Variant { name, family, input_size, least_size, classes, parameters, macs, classifier: "fc", build }
 }
 
 /// The variants for ImageNet.
 pub const VARIANTS: &[Variant] = &[
-    variant("resnet18", 11_689_512, 1_814_073_344, |b, o| Ok(Box::new(resnet18(b, o)?))),
-    variant("resnet34", 21_797_672, 3_663_761_408, |b, o| Ok(Box::new(resnet34(b, o)?))),
-    variant("resnet50", 25_557_032, 4_089_184_256, |b, o| Ok(Box::new(resnet50(b, o)?))),
-    variant("resnet101", 44_549_160, 7_801_405_440, |b, o| Ok(Box::new(resnet101(b, o)?))),
-    variant("resnet152", 60_192_808, 11_513_626_624, |b, o| Ok(Box::new(resnet152(b, o)?))),
+    variant("ResNet", "resnet18", 11_689_512, 1_814_073_344, |b, o| Ok(Box::new(resnet18(b, o)?))),
+    variant("ResNet", "resnet34", 21_797_672, 3_663_761_408, |b, o| Ok(Box::new(resnet34(b, o)?))),
+    variant("ResNet", "resnet50", 25_557_032, 4_089_184_256, |b, o| Ok(Box::new(resnet50(b, o)?))),
+    variant("ResNet", "resnet101", 44_549_160, 7_801_405_440, |b, o| Ok(Box::new(resnet101(b, o)?))),
+    variant("ResNet", "resnet152", 60_192_808, 11_513_626_624, |b, o| Ok(Box::new(resnet152(b, o)?))),
+    variant("plain", "plain18", 11_515_688, 1_794_805_760, |b, o| Ok(Box::new(plain18(b, o)?))),
+    variant("plain", "plain34", 21_623_848, 3_644_493_824, |b, o| Ok(Box::new(plain34(b, o)?))),
 ];
 
 #[cfg(test)]
@@ -200,15 +269,16 @@ mod tests {
         #[test]
         fn gradients_of_blocks(
             bottleneck: bool,
+            residual: bool,
             batch in 2..4usize,
             size in prop::array::uniform2(3..7usize),
             channels in 1..5usize,
             width in 1..4usize,
             stride in 1..3usize,
         ) {
-            let kind = if bottleneck { Kind::Bottleneck } else { Kind::Basic };
             let b = Builder::new(7);
-            let block = Block::new(&b, kind, channels, width, stride)?;
+            let config = Config { residual, ..config(bottleneck) };
+            let block = Block::new(&b, &config, channels, width, stride)?;
             check_block(&block, &b, [batch, size[0], size[1], channels])?;
         }
 
@@ -218,12 +288,23 @@ mod tests {
             size in prop::array::uniform2(3..7usize),
             width in 1..4usize,
         ) {
-            let kind = if bottleneck { Kind::Bottleneck } else { Kind::Basic };
-            let b = Builder::new(8);
-            let channels = width * kind.expansion();
-            let block = Block::new(&b, kind, channels, width, 1)?;
-            prop_assert!(block.downsample.is_none());
+            let (b, config) = (Builder::new(8), config(bottleneck));
+            let channels = width * config.kind.expansion();
+            let block = Block::new(&b, &config, channels, width, 1)?;
+            prop_assert!(matches!(block.shortcut, Shortcut::Identity));
             check_block(&block, &b, [2, size[0], size[1], channels])?;
         }
+
+        #[test]
+        fn gradients_of_grouped_blocks(size in prop::array::uniform2(3..6usize), groups in 1..4usize) {
+            let b = Builder::new(8);
+            let config = Config { groups, group_width: 32, ..config(true) };
+            let block = Block::new(&b, &config, 3, 4, 2)?;
+            check_block(&block, &b, [2, size[0], size[1], 3])?;
+        }
+    }
+
+    fn config(bottleneck: bool) -> Config {
+        Config::new(if bottleneck { Kind::Bottleneck } else { Kind::Basic }, [1; 4])
     }
 }

@@ -33,12 +33,14 @@ pub struct Conv2dOptions {
     pub groups: usize,
     /// Whether a learned number is added to each output channel; unneeded before a batch norm.
     pub bias: bool,
-    /// The weight's first values; the bias begins at 0.
+    /// The weight's first values.
     pub init: Init,
+    /// The bias's first values.
+    pub bias_init: Init,
 }
 
 impl Conv2dOptions {
-    /// A square kernel at stride 1, without padding, dilation, groups or bias, initialised for a ReLU.
+    /// A square kernel at stride 1, without padding, dilation, groups or bias, initialised for a ReLU (a bias at 0).
     pub fn new(kernel_size: usize) -> Self {
         Conv2dOptions {
             kernel_size: [kernel_size; 2],
@@ -48,6 +50,7 @@ impl Conv2dOptions {
             groups: 1,
             bias: false,
             init: Init::RELU,
+            bias_init: Init::ZEROS,
         }
     }
 
@@ -86,6 +89,11 @@ impl Conv2dOptions {
         Conv2dOptions { init, ..self }
     }
 
+    /// With other first values of the bias.
+    pub fn bias_init(self, bias_init: Init) -> Self {
+        Conv2dOptions { bias_init, ..self }
+    }
+
     /// The window over an input `[H, W]`.
     pub(super) fn window(self, input: [usize; 2]) -> Window {
         let Conv2dOptions { kernel_size, stride, padding, dilation, .. } = self;
@@ -114,8 +122,8 @@ impl<T: Element> Conv2d<T> {
         }
         let shape = [kh, kw, in_channels / groups, out_channels];
         let weight = b.parameter("weight", shape, options.init, Layout::Conv)?;
-        let bias =
-            options.bias.then(|| b.parameter("bias", [out_channels], Init::ZEROS, Layout::Vector)).transpose()?;
+        let bias = || b.parameter("bias", [out_channels], options.bias_init, Layout::Vector);
+        let bias = options.bias.then(bias).transpose()?;
         Ok(Conv2d { weight, bias, options })
     }
 

@@ -5,6 +5,7 @@
 //! show its operations.
 
 mod batch_norm;
+mod branches;
 mod conv2d;
 mod conv_norm;
 mod deform_conv2d;
@@ -21,6 +22,7 @@ use ocelli_autograd::ops::{Activation, LocalResponseNorm};
 use ocelli_autograd::tensor::Element;
 
 pub use batch_norm::{BatchNorm2d, BatchNormOptions};
+pub use branches::Branches;
 pub use conv_norm::ConvNorm;
 pub use conv2d::{Conv2d, Conv2dOptions, ConvPadding};
 pub use deform_conv2d::{DeformConv2d, DeformConv2dPack, DeformOptions};

@@ -191,12 +191,12 @@ impl<'a> Trainer<'a> {
         let mode = Mode::train(stream(seed, Purpose::Dropout, epoch as u64, number as u64).random());
         let (network, optimizer) = (self.network, &mut self.optimizer);
         let (loss, correct) = threads::install(|| -> Result<(f64, usize)> {
-            let logits = network.forward(&Var::constant(batch.images.clone()), &mode)?;
-            let loss = cross_entropy(&logits, &batch.labels, label_smoothing)?;
+            let outputs = network.outputs(&Var::constant(batch.images.clone()), &mode)?;
+            let loss = outputs.loss(|logits| cross_entropy(logits, &batch.labels, label_smoothing))?;
             let value = loss.value().item()? as f64;
             if value.is_finite() {
-                let correct = top_k_correct(logits.value(), &batch.labels, 1)?;
-                drop(logits);
+                let correct = top_k_correct(outputs.logits.value(), &batch.labels, 1)?;
+                drop(outputs);
                 loss.backward()?;
                 optimizer.step(lr);
                 return Ok((value, correct));

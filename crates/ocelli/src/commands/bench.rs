@@ -127,8 +127,8 @@ fn training(model: &Model, input: &Tensor) -> Result<Vec<f64>> {
     let mut step = 0;
     measure(|| {
         step += 1;
-        let logits = model.forward(&Var::constant(input.clone()), &Mode::train(step))?;
-        cross_entropy(&logits, &labels, 0.0)?.backward()?;
+        let outputs = model.outputs(&Var::constant(input.clone()), &Mode::train(step))?;
+        outputs.loss(|logits| cross_entropy(logits, &labels, 0.0))?.backward()?;
         optimizer.step(LR);
         Ok(())
     })

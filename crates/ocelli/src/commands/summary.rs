@@ -74,7 +74,7 @@ impl Summary {
         Ok(Report {
             model: variant.name,
             input_size,
-            parameters: model.state().parameter_count(),
+            parameters: variant.parameters,
             layers: layers.collect(),
             macs: trace.cost().macs,
         })
