@@ -198,7 +198,7 @@ fn parse_entry(line: &str) -> Option<Entry> {
     Some(Entry { name: name.to_owned(), shape })
 }
 
-fn stored_values(file: &[u8], name: &str) -> Vec<f64> {
+pub(crate) fn stored_values(file: &[u8], name: &str) -> Vec<f64> {
     let file = SafeTensors::deserialize(file).expect("a fixture is a safetensors file");
     let tensor = file.tensor(name).unwrap_or_else(|error| panic!("no fixture for {name}: {error}"));
     assert_eq!(tensor.dtype(), safetensors::Dtype::F32, "{name}");
@@ -210,7 +210,7 @@ fn path(name: &str) -> PathBuf {
     [env!("CARGO_MANIFEST_DIR"), "fixtures", name].iter().collect()
 }
 
-fn read(name: &str) -> Vec<u8> {
+pub(crate) fn read(name: &str) -> Vec<u8> {
     let path = path(name);
     std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
@@ -219,7 +219,7 @@ fn read_text(name: &str) -> String {
     String::from_utf8(read(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
-fn read_json<T: serde::de::DeserializeOwned>(name: &str) -> T {
+pub(crate) fn read_json<T: serde::de::DeserializeOwned>(name: &str) -> T {
     serde_json::from_slice(&read(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 

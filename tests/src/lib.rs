@@ -2,6 +2,7 @@
 //! them (`tests/fixtures/`, made by `make.py` there).
 
 pub mod fixtures;
+pub mod ops;
 pub mod seeded;
 
 use ocelli_train::zoo::nn::tensor::Tensor;

@@ -58,6 +58,11 @@ pub fn images(name: &str, shape: [usize; 4]) -> Vec<f32> {
     bits(name, shape[0] * picture).enumerate().map(|(i, b)| (unit(b) * contrast(i)) as f32).collect()
 }
 
+/// `count` values in [−1, 1), the operands of single operations.
+pub fn uniform(name: &str, count: usize) -> Vec<f32> {
+    bits(name, count).map(|b| unit(b) as f32).collect()
+}
+
 /// `count` class indices below `classes`.
 pub fn labels(name: &str, count: usize, classes: usize) -> Vec<usize> {
     bits(name, count).map(|b| b as usize % classes).collect()
@@ -147,6 +152,7 @@ mod tests {
         let x = images("input", [3, 3, 2, 2]);
         assert_eq!(hex(&x[..4]), "bf4deac2 3e9c045c bf17be90 bee6f7fc");
         assert_eq!(hex(&x[32..]), "3e7735ed be31280b 3d5ed0c0 be81a9d3");
+        assert_eq!(hex(&uniform("input", 4)), hex(&x[..4]));
         assert_eq!(labels("labels0/39", 8, 10), [9, 3, 5, 4, 5, 8, 3, 0]);
         assert_eq!(positions("fc.weight", 6, 5000), [4644, 3269, 2852, 4573, 1197, 3800]);
     }

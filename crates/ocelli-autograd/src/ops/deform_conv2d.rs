@@ -1,5 +1,5 @@
-//! y = deform_conv(x, Δ, w, m): x `[N, H, W, Cin]`, offsets Δ `[N, Ho, Wo, 2 · offset_groups · Kh · Kw]`, w `[Kh, Kw, Cin /
-//! groups, Cout]`, masks m `[N, Ho, Wo, offset_groups · Kh · Kw]`, y `[N, Ho, Wo, Cout]`. The backward pass samples x
+//! y = deform_conv(x, Δ, w, m): x `[N, H, W, Cin]`, offsets Δ `[N, Ho, Wo, 2 · offset_groups · Kh · Kw]`, w `[Kh, Kw,
+//! Cin / groups, Cout]`, masks m `[N, Ho, Wo, offset_groups · Kh · Kw]`, y `[N, Ho, Wo, Cout]`. The backward pass samples x
 //! again rather than keeping the samples, which are Kh · Kw times as large as x.
 
 use ocelli_tensor::ops::{self, DeformConv2d, InputGradients};
@@ -50,7 +50,8 @@ impl<T: Element> Op<T> for DeformConv2d {
 
 impl<T: Element> Var<T> {
     /// The deformable convolution of this value `[N, H, W, Cin]` with `weight` `[Kh, Kw, Cin / groups, Cout]`, whose
-    /// taps are displaced by `offset` and weighed with `mask`: see [`ops::deform_conv2d`]. A bias is [`add`](Self::add)ed.
+    /// taps are displaced by `offset` and weighed with `mask`: see [`ops::deform_conv2d`]. A bias is
+    /// [`add`](Self::add)ed.
     pub fn deform_conv2d(
         &self,
         offset: &Var<T>,

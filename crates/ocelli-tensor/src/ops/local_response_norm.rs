@@ -2,8 +2,8 @@
 //!
 //! `y_c = x_c / D_c^β`, `D_c = k + α/size · Σ_j x_j²` over the `size` channels j from `c − ⌊size/2⌋` on.
 //!
-//! Its gradient is `dx_c = dy_c / D_c^β − 2αβ/size · x_c · Σ_j dy_j y_j / D_j` over the channels j whose sums c is in, from
-//! `c − ⌊(size−1)/2⌋` on. The channels beyond the first and the last are zeros. As in PyTorch α is divided by the size,
+//! Its gradient is `dx_c = dy_c / D_c^β − 2αβ/size · x_c · Σ_j dy_j y_j / D_j` over the channels j whose sums c is in,
+//! from `c − ⌊(size−1)/2⌋` on. The channels beyond the first and the last are zeros. As in PyTorch α is divided by the size,
 //! which the paper does not do.
 
 use super::pointwise::{load, store};

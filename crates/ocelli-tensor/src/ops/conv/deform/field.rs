@@ -31,8 +31,8 @@ pub(super) struct Origin {
 /// One bilinear sample of an offset group's channels.
 #[derive(Clone, Copy)]
 pub(super) struct Sample<T> {
-    /// Where the channels of the four pixels around the position begin in x, or [`OUTSIDE`]: top left, top right, bottom
-    /// left, bottom right.
+    /// Where the channels of the four pixels around the position begin in x, or [`OUTSIDE`]: top left, top right,
+    /// bottom left, bottom right.
     pub corners: [usize; 4],
     /// The position's distance from the top left: y, x.
     pub fraction: [T; 2],
@@ -195,8 +195,8 @@ fn interpolate<T: Element, S: Simd<T>>(simd: S, field: &Field<'_, T>, sample: &S
     }
     let whole = row.len() / S::LANES * S::LANES;
     let row_ptr = row.as_mut_ptr();
-    // SAFETY: the pixels have an offset group's channels each, as many as `row`; whole registers end before `whole`, and
-    // what is left is less than one.
+    // SAFETY: the pixels have an offset group's channels each, as many as `row`; whole registers end before `whole`,
+    // and what is left is less than one.
     unsafe {
         let mut c = 0;
         while c < whole {

@@ -6,11 +6,12 @@
 //! computed for every output pixel, and which falls between pixels: x(·) is bilinear interpolation, in which pixels
 //! outside of the image are zeros. That is version 1, Dai et al. 2017, <https://arxiv.org/abs/1703.06211>; version 2,
 //! Zhu et al. 2018, <https://arxiv.org/abs/1811.11168>, weighs each sample with a mask m. Input channels form
-//! `offset_groups` groups with offsets (and masks) of their own. Semantics and order are `torchvision.ops.deform_conv2d`'s.
+//! `offset_groups` groups with offsets (and masks) of their own. Semantics and order are those of
+//! `torchvision.ops.deform_conv2d`.
 //!
-//! A block of output pixels samples its rows of channels ([`field`]) into a buffer that stays in the second-level cache,
-//! and multiplies it there by the packed weights. Backward the product comes first, and [`input`] takes its rows to the
-//! gradients of input, offsets and masks in one pass; [`weight`] samples again.
+//! A block of output pixels samples its rows of channels ([`field`]) into a buffer that stays in the second-level
+//! cache, and multiplies it there by the packed weights. Backward the product comes first, and [`input`] takes its rows
+//! to the gradients of input, offsets and masks in one pass; [`weight`] samples again.
 
 mod field;
 mod input;
