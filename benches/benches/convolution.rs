@@ -4,13 +4,10 @@ use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use ocelli_benches::layers::{Layer, RESNET50};
+use ocelli_benches::random;
 use ocelli_tensor::ops::conv::{Algorithm, with_algorithm};
 use ocelli_tensor::ops::{Window, conv2d, conv2d_backward_input, conv2d_backward_weight, matmul};
-use ocelli_tensor::{Tensor, threads};
-
-fn random<const R: usize>(shape: [usize; R]) -> Tensor {
-    Tensor::from_fn(shape, |i| (i * 7919 % 2003) as f32 / 1001.5 - 1.0)
-}
+use ocelli_tensor::threads;
 
 fn convolutions(c: &mut Criterion) {
     for layer in RESNET50.iter().filter(|layer| layer.kernel == 3) {

@@ -1,4 +1,4 @@
-"""Times torchvision's deformable convolution on the shape of `benches/src/bin/deform.rs`: 3x3, 64 to 64 channels at
+"""Times torchvision's deformable convolution on the shape of `kernels deform`: 3x3, 64 to 64 channels at
 56x56, offsets of up to two pixels, with a mask.
 
     pip install torch torchvision

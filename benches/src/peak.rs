@@ -1,15 +1,58 @@
 //! This machine's peaks: fused multiply-adds from registers, and copying between buffers that no cache holds.
+//!
+//! A processor's frequency moves while a table is measured, so a [`Meter`] reads the peak again between rows, and a row
+//! is compared with the readings next to it.
 
 use std::hint::black_box;
+use std::time::Instant;
 
 use ocelli_tensor::simd::{self, Kernel, Simd};
 use ocelli_tensor::threads;
 
-use crate::time;
+use crate::clock::median;
 
-/// GFLOP/s of independent fused multiply-adds on all threads of the pool, on the current instruction set.
-pub fn gflops() -> f64 {
-    const ROUNDS: usize = 200_000;
+/// A peak that is measured again and again.
+pub struct Meter {
+    measure: Box<dyn FnMut() -> f64>,
+    readings: Vec<f64>,
+}
+
+impl Meter {
+    /// GFLOP/s of [`gflops`] on all threads of the pool.
+    pub fn gflops() -> Self {
+        Meter::new(|| gflops(threads::count()))
+    }
+
+    /// GB/s of copying: see [`copying`].
+    pub fn copying() -> Self {
+        Meter::new(copying())
+    }
+
+    fn new(mut measure: impl FnMut() -> f64 + 'static) -> Self {
+        let first = measure();
+        Meter { measure: Box::new(measure), readings: vec![first] }
+    }
+
+    /// Measures again, and returns the peak of what ran since the last time: the mean of both readings.
+    pub fn since_last(&mut self) -> f64 {
+        let last = self.readings[self.readings.len() - 1];
+        let now = (self.measure)();
+        self.readings.push(now);
+        (last + now) / 2.0
+    }
+
+    /// The least, the median and the largest reading.
+    pub fn spread(&self) -> [f64; 3] {
+        let mut readings = self.readings.clone();
+        let middle = median(&mut readings);
+        [readings[0], middle, readings[readings.len() - 1]]
+    }
+}
+
+/// GFLOP/s of independent fused multiply-adds on so many threads of the pool, on the current instruction set: the median
+/// of about 20 ms.
+pub fn gflops(threads: usize) -> f64 {
+    const ROUNDS: usize = 1_000_000;
     struct Fma;
     impl Kernel<f32> for Fma {
         type Output = (f32, usize);
@@ -27,23 +70,27 @@ pub fn gflops() -> f64 {
             (simd.reduce_add(sum), 2 * ROUNDS * CHAINS * S::LANES)
         }
     }
-    let tasks = threads::count();
-    let mut flops = 0;
-    let (_, seconds) = time(20, || {
-        flops = threads::map(tasks, |_| black_box(simd::dispatch(Fma)).1).iter().sum();
+    let mut speeds = [(); 11].map(|()| {
+        let start = Instant::now();
+        let flops: usize = threads::map(threads, |_| black_box(simd::dispatch(Fma)).1).iter().sum();
+        flops as f64 / start.elapsed().as_secs_f64() / 1e9
     });
-    flops as f64 / seconds / 1e9
+    median(&mut speeds)
 }
 
-/// GB/s read plus written when copying 64 MiB on all threads of the pool.
-pub fn copy_bandwidth() -> f64 {
+/// A function that measures the GB/s, read plus written, of copying 64 MiB on all threads of the pool: the median of 5
+/// copies.
+pub fn copying() -> impl FnMut() -> f64 {
     const BYTES: usize = 64 << 20;
     const CHUNK: usize = 1 << 18;
     let from = vec![1.0f32; BYTES / 4];
     let mut to = vec![0.0f32; BYTES / 4];
-    let (_, seconds) = time(10, || {
+    let mut copy = move || {
+        let start = Instant::now();
         threads::for_each_chunk(&mut to, CHUNK, |i, to| to.copy_from_slice(&from[i * CHUNK..][..to.len()]));
         black_box(&to);
-    });
-    2.0 * BYTES as f64 / seconds / 1e9
+        2.0 * BYTES as f64 / start.elapsed().as_secs_f64() / 1e9
+    };
+    copy(); // fresh pages
+    move || median(&mut [(); 5].map(|()| copy()))
 }

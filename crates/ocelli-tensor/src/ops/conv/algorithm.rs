@@ -4,6 +4,8 @@ use std::cell::Cell;
 use std::sync::LazyLock;
 
 use super::{Geometry, winograd};
+use crate::ops::Window;
+use crate::{Result, Shape};
 
 /// The algorithms for convolutions that are not depthwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,7 +20,7 @@ pub enum Algorithm {
 
 /// The passes of a convolution, which have costs of their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Pass {
+pub enum Pass {
     /// Forward with weights that are packed once.
     Inference,
     /// Forward, or backward to the input, with weights to be packed first.
@@ -52,6 +54,11 @@ fn forced() -> Option<Algorithm> {
         _ => None,
     });
     FORCED.get().or(*ASKED)
+}
+
+/// The algorithm that a pass of a convolution takes, which is not depthwise, for an input and weights of these shapes.
+pub fn planned(pass: Pass, x: &Shape, w: &Shape, window: &Window, groups: usize) -> Result<Algorithm> {
+    Ok(choose(&Geometry::new("conv2d", x, w, window, groups)?, pass))
 }
 
 /// The algorithm for a pass: the forced one if the geometry allows it, else the one that is faster.

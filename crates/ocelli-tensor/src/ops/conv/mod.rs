@@ -20,8 +20,8 @@ mod winograd;
 
 use std::borrow::Cow;
 
-pub use algorithm::{Algorithm, with_algorithm};
-use algorithm::{Pass, choose};
+use algorithm::choose;
+pub use algorithm::{Algorithm, Pass, planned, with_algorithm};
 pub use deform::{
     DeformConv2d, InputGradients, deform_conv2d, deform_conv2d_backward_input, deform_conv2d_backward_weight,
 };

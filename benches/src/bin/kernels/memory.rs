@@ -1,0 +1,35 @@
+//! Kernels with little arithmetic.
+
+use ocelli_benches::clock::time;
+use ocelli_benches::peak::Meter;
+use ocelli_benches::streams::{self, Stream};
+
+/// Prints each kernel whose line contains `only` with its share of the speed of copying.
+pub fn table(only: &str) {
+    println!(
+        "Bytes are what the operands must at least move: each read and each write of a tensor that no cache holds"
+    );
+    println!(
+        "counts once (a batch norm reads its input twice: for the statistics and for the result). Copying, 64 MiB"
+    );
+    println!("to 64 MiB, is counted in the same way.\n");
+    println!("{:<34}{:<30}{:>10}{:>10}{:>10}{:>8}{:>8}", "kernel", "shape", "ms", "MB", "GB/s", "% copy", "faults");
+    let mut meter = Meter::copying();
+    for Stream { kernel, shape, bytes, prepare } in streams::all() {
+        let shape = shape.to_string();
+        if !format!("{kernel} {shape}").contains(only) {
+            continue;
+        }
+        let sample = time(prepare());
+        let speed = bytes / sample.seconds / 1e9;
+        println!(
+            "{kernel:<34}{shape:<30}{:>10.3}{:>10.1}{speed:>10.1}{:>8.1}{:>8}",
+            sample.ms(),
+            bytes / 1e6,
+            100.0 * speed / meter.since_last(),
+            sample.shown_faults()
+        );
+    }
+    let [least, median, most] = meter.spread();
+    println!("\ncopying, measured between the kernels: {least:.1} to {most:.1} GB/s, median {median:.1}");
+}
