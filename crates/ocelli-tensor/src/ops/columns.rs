@@ -65,16 +65,22 @@ pub(crate) fn grouped_sums<T: Element, const K: usize>(
         return sums;
     }
     let chunks = rows.div_ceil(chunk);
-    let partial = threads::map(groups * chunks, |i| {
+    let mut parts = vec![0.0; groups * chunks * len];
+    threads::for_each_chunk(&mut parts, len, |i, part| {
         let (group, first) = (i / chunks, i % chunks * chunk);
-        chunk_sums(f, (group * rows + first) * columns, chunk.min(rows - first), columns)
+        part.copy_from_slice(&chunk_sums(f, (group * rows + first) * columns, chunk.min(rows - first), columns));
     });
-    for (sums, partial) in sums.chunks_exact_mut(len).zip(partial.chunks_exact(chunks)) {
-        for part in partial {
-            sums.iter_mut().zip(part).for_each(|(sum, x)| *sum += x);
-        }
+    for (sums, parts) in sums.chunks_exact_mut(len).zip(parts.chunks_exact(chunks * len)) {
+        add_in_order(sums, parts);
     }
     sums
+}
+
+/// Adds the sums of consecutive chunks to `sums`, one after the other.
+pub(crate) fn add_in_order(sums: &mut [f64], parts: &[f64]) {
+    for part in parts.chunks_exact(sums.len().max(1)) {
+        sums.iter_mut().zip(part).for_each(|(sum, x)| *sum += x);
+    }
 }
 
 /// The sums over all rows of a matrix; laid out as in [`grouped_sums`].

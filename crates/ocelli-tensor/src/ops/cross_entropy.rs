@@ -3,7 +3,7 @@
 //! loss = −1/N Σₙ Σⱼ qₙⱼ ln pₙⱼ with p = softmax(logits) and q = (1 − ε) [j = targetₙ] + ε / C, where ε is the label
 //! smoothing of Szegedy et al. 2015, <https://arxiv.org/abs/1512.00567>. Then dlogits = (p − q) / N.
 
-use super::softmax::exponentials;
+use super::softmax::{exponentials, multiply};
 use crate::simd::{self, Kernel, Simd};
 use crate::{Element, Error, Result, Shape, Tensor, threads};
 
@@ -85,15 +85,26 @@ impl<T: Element> Kernel<T> for Forward<'_, T> {
         let rows = x.chunks_exact(columns).zip(y.chunks_exact_mut(columns)).zip(targets).zip(losses);
         for (((x, y), &target), loss) in rows {
             let (max, sum) = exponentials(simd, x, y);
-            let share = T::from_f64(1.0 / sum);
-            y.iter_mut().for_each(|y| *y *= share);
-            let log = |x: T| x.to_f64() - max.to_f64() - sum.ln();
-            *loss = -(1.0 - label_smoothing) * log(x[target as usize]);
+            multiply(simd, y, T::from_f64(1.0 / sum));
+            let log_sum = sum.ln();
+            *loss = (1.0 - label_smoothing) * (log_sum + max.to_f64() - x[target as usize].to_f64());
             if label_smoothing > 0.0 {
-                *loss -= label_smoothing / columns as f64 * x.iter().map(|&x| log(x)).sum::<f64>();
+                *loss += label_smoothing * (log_sum - sum_below(simd, x, max) / columns as f64);
             }
         }
     }
+}
+
+/// Σ (x − max)
+#[inline(always)]
+fn sum_below<T: Element, S: Simd<T>>(simd: S, x: &[T], max: T) -> f64 {
+    let mut xs = x.chunks_exact(S::LANES);
+    let (largest, mut total) = (simd.splat(max), simd.splat(T::ZERO));
+    for x in &mut xs {
+        total = simd.add(total, simd.sub(simd.load(x), largest));
+    }
+    let rest: f64 = xs.remainder().iter().map(|&x| (x - max).to_f64()).sum();
+    simd.reduce_add(total).to_f64() + rest
 }
 
 #[cfg(test)]

@@ -1,9 +1,11 @@
 //! Dropout masks from a counter-based generator.
 //!
-//! Element i of the mask with seed s is decided by splitmix64's output function of s' + (i + 1) · γ, where s' is the
-//! mixed seed (Steele, Lea & Flood 2014, <https://doi.org/10.1145/2714064.2660195>): it depends on nothing but s and i,
-//! so the mask is the same for any number of threads. Dropout: Srivastava et al. 2014.
+//! Hash k of a mask with seed s is splitmix64's output function of s' + (k + 1) · γ, where s' is the mixed seed (Steele,
+//! Lea & Flood 2014, <https://doi.org/10.1145/2714064.2660195>). Each block of 64 elements is decided by the upper and
+//! then the lower halves of 32 hashes, so an element depends on nothing but s and its index, and the mask is the same
+//! for any number of threads. Dropout: Srivastava et al. 2014.
 
+use crate::simd::{self, Kernel, Simd};
 use crate::{Element, Error, Result, Shape, Tensor, threads};
 
 /// A tensor of 0 with probability p and of 1 / (1 − p) otherwise, so that multiplying by it keeps the mean.
@@ -14,25 +16,55 @@ pub fn dropout_mask<T: Element>(shape: &Shape, p: f64, seed: u64) -> Result<Tens
         return Err(Error::argument("dropout_mask", "probability", "in [0, 1)", p));
     }
     let kept = T::from_f64(1.0 / (1.0 - p));
-    // An element is dropped if the hash's upper 32 bits are below this share of their range.
-    let threshold = (p * (1u64 << 32) as f64).round() as u64;
+    // An element is dropped if its half of a hash is below this share of the range.
+    let threshold = (p * (1u64 << 32) as f64).round() as u32;
     let seed = mix(seed);
     let mut mask = Tensor::scratch(shape);
-    let chunk = threads::rows_per_chunk(1);
+    let chunk = threads::rows_per_chunk(1).next_multiple_of(BLOCK);
     threads::for_each_chunk(mask.data_mut(), chunk, |i, mask| {
-        for (j, x) in mask.iter_mut().enumerate() {
-            let index = (i * chunk + j) as u64;
-            let hash = mix(seed.wrapping_add((index + 1).wrapping_mul(GAMMA)));
-            *x = if hash >> 32 < threshold { T::ZERO } else { kept };
-        }
+        simd::dispatch(Mask { seed, first: i * chunk / BLOCK, threshold, kept, mask });
     });
     Ok(mask)
+}
+
+/// Elements that are decided together.
+const BLOCK: usize = 64;
+
+/// Blocks of a mask, of which the first is block `first`. Plain code, which the compiler turns into vector code: `Simd`
+/// has no integers.
+struct Mask<'a, T> {
+    seed: u64,
+    first: usize,
+    threshold: u32,
+    kept: T,
+    mask: &'a mut [T],
+}
+
+impl<T: Element> Kernel<T> for Mask<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd<T>>(self, _: S) {
+        let Mask { seed, first, threshold, kept, mask } = self;
+        for (i, mask) in mask.chunks_mut(BLOCK).enumerate() {
+            let mut halves = [0u32; BLOCK];
+            let first = ((first + i) * (BLOCK / 2)) as u64;
+            for k in 0..BLOCK / 2 {
+                let hash = mix(seed.wrapping_add((first + k as u64 + 1).wrapping_mul(GAMMA)));
+                halves[k] = (hash >> 32) as u32;
+                halves[BLOCK / 2 + k] = hash as u32;
+            }
+            for (x, half) in mask.iter_mut().zip(halves) {
+                *x = if half < threshold { T::ZERO } else { kept };
+            }
+        }
+    }
 }
 
 /// The odd integer nearest to 2⁶⁴ over the golden ratio.
 const GAMMA: u64 = 0x9E37_79B9_7F4A_7C15;
 
-#[inline]
+#[inline(always)]
 fn mix(z: u64) -> u64 {
     let z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);

@@ -71,16 +71,14 @@ impl<T: Element> Kernel<T> for Forward<'_, T> {
         let Forward { log, columns, x, y } = self;
         for (x, y) in x.chunks_exact(columns).zip(y.chunks_exact_mut(columns)) {
             let (max, sum) = exponentials(simd, x, y);
+            if !log {
+                multiply(simd, y, T::from_f64(1.0 / sum));
+                continue;
+            }
             let (max, log_sum) = (simd.splat(max), simd.splat(T::from_f64(sum.ln())));
-            let share = simd.splat(T::from_f64(1.0 / sum));
             for c in (0..columns).step_by(S::LANES) {
                 let n = S::LANES.min(columns - c);
-                let v = if log {
-                    simd.sub(simd.sub(load(simd, x, c, n), max), log_sum)
-                } else {
-                    simd.mul(load(simd, y, c, n), share)
-                };
-                store(simd, v, y, c, n);
+                store(simd, simd.sub(simd.sub(load(simd, x, c, n), max), log_sum), y, c, n);
             }
         }
     }
@@ -89,12 +87,7 @@ impl<T: Element> Kernel<T> for Forward<'_, T> {
 /// y = e^(x − max x) for one row; returns max x and Σ y.
 #[inline(always)]
 pub(crate) fn exponentials<T: Element, S: Simd<T>>(simd: S, x: &[T], y: &mut [T]) -> (T, f64) {
-    let mut xs = x.chunks_exact(S::LANES);
-    let mut largest = simd.splat(T::NEG_INFINITY);
-    for x in &mut xs {
-        largest = simd.max(simd.load(x), largest);
-    }
-    let max = xs.remainder().iter().fold(simd.reduce_max(largest), |max, &x| max.max(x));
+    let max = maximum(simd, x);
     let (zero, largest) = (simd.splat(T::ZERO), simd.splat(max));
     let mut total = zero;
     let whole = x.len() / S::LANES * S::LANES;
@@ -110,6 +103,35 @@ pub(crate) fn exponentials<T: Element, S: Simd<T>>(simd: S, x: &[T], y: &mut [T]
     }
     let rest: f64 = y[whole..].iter().map(|y| y.to_f64()).sum();
     (max, simd.reduce_add(total).to_f64() + rest)
+}
+
+/// max x. (Four at once: one maximum after the other would wait for each.)
+#[inline(always)]
+fn maximum<T: Element, S: Simd<T>>(simd: S, x: &[T]) -> T {
+    let mut largest = [simd.splat(T::NEG_INFINITY); 4];
+    let mut quads = x.chunks_exact(4 * S::LANES);
+    for quad in &mut quads {
+        for (r, largest) in largest.iter_mut().enumerate() {
+            *largest = simd.max(simd.load(&quad[r * S::LANES..]), *largest);
+        }
+    }
+    let [mut a, b, c, d] = largest;
+    let mut rest = quads.remainder().chunks_exact(S::LANES);
+    for x in &mut rest {
+        a = simd.max(simd.load(x), a);
+    }
+    let max = simd.reduce_max(simd.max(simd.max(a, b), simd.max(c, d)));
+    rest.remainder().iter().fold(max, |max, &x| max.max(x))
+}
+
+/// y = y · factor
+#[inline(always)]
+pub(crate) fn multiply<T: Element, S: Simd<T>>(simd: S, y: &mut [T], factor: T) {
+    let factor = simd.splat(factor);
+    for c in (0..y.len()).step_by(S::LANES) {
+        let n = S::LANES.min(y.len() - c);
+        store(simd, simd.mul(load(simd, y, c, n), factor), y, c, n);
+    }
 }
 
 struct Backward<'a, T> {

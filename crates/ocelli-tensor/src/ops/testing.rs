@@ -30,12 +30,12 @@ pub fn on_every_isa(f: impl Fn()) {
     simd::available().iter().for_each(|&isa| simd::with_isa(isa, &f));
 }
 
-/// Asserts that `f` gives the same bits on 1, 2 and 3 threads.
+/// Asserts that `f` gives the same bits on 1, 2, 3 and 8 threads.
 pub fn same_bits<T: Element>(f: impl Fn() -> Vec<Tensor<T>>) {
     // Other tests may set the number of threads at the same time; results depend on it in none of them.
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(|e| e.into_inner());
-    let [expected, others @ ..] = &[1, 2, 3].map(|n| {
+    let [expected, others @ ..] = &[1, 2, 3, 8].map(|n| {
         threads::set(n);
         f()
     });

@@ -3,6 +3,17 @@
 use super::Simd;
 use crate::Element;
 
+/// 1 / k!
+const INVERSE_FACTORIALS: [f64; 14] = {
+    let mut inverse = [1.0; 14];
+    let mut k = 1;
+    while k < inverse.len() {
+        inverse[k] = inverse[k - 1] / k as f64;
+        k += 1;
+    }
+    inverse
+};
+
 /// eˣ by range reduction to [−½ ln 2, ½ ln 2] and a Taylor polynomial, whose degree is the element type's: within 2
 /// ulp of the exact value for `f32` and `f64` alike. The argument is clamped to the range of normal results, so large
 /// arguments give the largest such number and very negative ones almost zero.
@@ -22,9 +33,9 @@ pub fn exp<T: Element, S: Simd<T>>(simd: S, x: S::V) -> S::V {
     };
     let r = simd.mul_add(n, c(-ln2_high), x);
     let r = simd.mul_add(n, c(-ln2_low), r);
-    let mut p = c(1.0);
-    for k in (1..=degree).rev() {
-        p = simd.mul_add(simd.mul(p, r), c(1.0 / f64::from(k)), c(1.0));
+    let mut p = c(INVERSE_FACTORIALS[degree]);
+    for k in (0..degree).rev() {
+        p = simd.mul_add(p, r, c(INVERSE_FACTORIALS[k]));
     }
     simd.mul(p, simd.exp2_integral(n))
 }

@@ -1,52 +1,38 @@
-//! Batch normalisation over the columns of `[…, C]`: y = γ · x̂ + β with x̂ = (x − mean) / √(var + eps).
+//! Batch normalisation over the columns of `[…, C]`: y = act(γ · x̂ + β + residual) with x̂ = (x − mean) / √(var + eps),
+//! where the activation and the residual are optional.
 //!
 //! In training, mean and (biased) variance are those of the batch, [`batch_norm_stats`], and the gradient flows through
 //! them, [`batch_norm_backward`]; in evaluation, or when the statistics are frozen, they are constants,
 //! [`batch_norm_backward_frozen`]. Ioffe & Szegedy 2015, <https://arxiv.org/abs/1502.03167>.
 
 mod backward;
+mod stats;
 #[cfg(test)]
 mod tests;
 
-pub use backward::{batch_norm_backward, batch_norm_backward_frozen};
+pub use backward::{
+    BatchNormGradients, Recompute, batch_norm_act_backward, batch_norm_backward, batch_norm_backward_frozen,
+};
+pub use stats::{Moments, batch_norm_stats, batch_norm_stats_from_moments};
 
-use super::columns::{Terms, Values, chunk_sums, rounded, rows_per_chunk};
+use super::activation::Activation;
 use super::pointwise::{load, store};
 use crate::simd::{self, Kernel, Simd};
 use crate::{Element, Error, Result, Tensor, threads};
 
-/// The mean and the biased variance of every column, each `[C]`.
-///
-/// Both are as exact as the element type allows however large the mean is beside the deviation: squares are taken of
-/// differences from the mean of a chunk of rows, and chunks are merged by Chan, Golub & LeVeque's formula in `f64`.
-///
-/// Errors if there is no row.
-pub fn batch_norm_stats<T: Element>(x: &Tensor<T>) -> Result<(Tensor<T>, Tensor<T>)> {
-    let (rows, columns) = (x.shape().rows(), x.shape().columns());
-    if rows == 0 {
-        return Err(Error::shape("batch_norm_stats", "input", "at least one row", x.shape()));
-    }
-    let chunk = rows_per_chunk(columns);
-    let data = x.data();
-    let parts = threads::map(rows.div_ceil(chunk), |i| {
-        let (start, rows) = (i * chunk * columns, chunk.min(rows - i * chunk));
-        let mut means = chunk_sums(Values(data), start, rows, columns);
-        means.iter_mut().for_each(|mean| *mean /= rows as f64);
-        let centres: Vec<T> = means.iter().map(|&mean| T::from_f64(mean)).collect();
-        let squares = chunk_sums(SquaredDifferences { x: data, centres: &centres }, start, rows, columns);
-        (rows as f64, means, squares)
-    });
-    let mut mean = vec![0.0; columns];
-    for (n, means, _) in &parts {
-        mean.iter_mut().zip(means).for_each(|(mean, part)| *mean += n * part / rows as f64);
-    }
-    let mut squares = vec![0.0; columns];
-    for (n, means, parts) in &parts {
-        for (((sum, part), part_mean), mean) in squares.iter_mut().zip(parts).zip(means).zip(&mean) {
-            *sum += part + n * (part_mean - mean).powi(2);
-        }
-    }
-    Ok((rounded([columns], &mean, 1.0), rounded([columns], &squares, 1.0 / rows as f64)))
+/// What x is normalised with: four vectors `[C]`, and eps.
+#[derive(Debug, Clone, Copy)]
+pub struct Normalization<'a, T: Element> {
+    /// Of every column, in training the batch's.
+    pub mean: &'a Tensor<T>,
+    /// Biased, of every column, in training the batch's.
+    pub var: &'a Tensor<T>,
+    /// The factor γ.
+    pub gamma: &'a Tensor<T>,
+    /// The offset β.
+    pub beta: &'a Tensor<T>,
+    /// Added to the variance.
+    pub eps: f64,
 }
 
 /// y = γ (x − mean) / √(var + eps) + β, with mean, var, γ and β `[C]`.
@@ -60,59 +46,96 @@ pub fn batch_norm<T: Element>(
     beta: &Tensor<T>,
     eps: f64,
 ) -> Result<Tensor<T>> {
-    check_columns("batch_norm", x, [("mean", mean), ("var", var), ("gamma", gamma), ("beta", beta)])?;
-    let columns = x.shape().columns();
-    let inverse = inverse_deviation(var, eps);
-    let scale: Vec<T> = gamma.data().iter().zip(&inverse).map(|(g, s)| T::from_f64(g.to_f64() * s)).collect();
-    let (x, mean, beta) = (x, mean.data(), beta.data());
+    normalize("batch_norm", x, Normalization { mean, var, gamma, beta, eps }, None, None)
+}
+
+/// y = act(γ (x − mean) / √(var + eps) + β + residual), in one pass; `None` leaves the activation or the residual out.
+///
+/// Errors if mean, var, γ or β is not `[C]` or if the residual is not of x's shape.
+pub fn batch_norm_act<T: Element>(
+    x: &Tensor<T>,
+    normalization: Normalization<'_, T>,
+    residual: Option<&Tensor<T>>,
+    activation: Option<Activation>,
+) -> Result<Tensor<T>> {
+    normalize("batch_norm_act", x, normalization, residual, activation)
+}
+
+fn normalize<T: Element>(
+    op: &'static str,
+    x: &Tensor<T>,
+    normalization: Normalization<'_, T>,
+    residual: Option<&Tensor<T>>,
+    activation: Option<Activation>,
+) -> Result<Tensor<T>> {
+    let columns = Columns::new(op, x, normalization)?;
+    if let Some(residual) = residual {
+        check_shape(op, "residual", x, residual)?;
+    }
     let mut y = Tensor::scratch(x.shape());
-    let chunk = threads::rows_per_chunk(columns) * columns;
+    let chunk = threads::rows_per_chunk(columns.len()) * columns.len();
     threads::for_each_chunk(y.data_mut(), chunk, |i, y| {
-        let x = &x.data()[i * chunk..][..y.len()];
-        simd::dispatch(Normalize { x, mean, scale: &scale, beta, y });
+        let part = i * chunk..i * chunk + y.len();
+        let residual = residual.map(|residual| &residual.data()[part.clone()]);
+        simd::dispatch(Normalize { columns: &columns, x: &x.data()[part], residual, activation, y });
     });
     Ok(y)
 }
 
-fn check_columns<T: Element, const K: usize>(
-    op: &'static str,
-    x: &Tensor<T>,
-    vectors: [(&'static str, &Tensor<T>); K],
-) -> Result<()> {
-    let columns = [x.shape().columns()];
-    match vectors.iter().find(|(_, vector)| **vector.shape() != columns) {
-        Some((what, vector)) => Err(Error::shape(op, what, format!("{columns:?}"), vector.shape())),
-        None => Ok(()),
-    }
+fn check_shape<T: Element>(op: &'static str, what: &'static str, x: &Tensor<T>, other: &Tensor<T>) -> Result<()> {
+    if other.shape() == x.shape() { Ok(()) } else { Err(Error::shape(op, what, x.shape(), other.shape())) }
 }
 
-/// 1 / √(var + eps)
-fn inverse_deviation<T: Element>(var: &Tensor<T>, eps: f64) -> Vec<f64> {
-    var.data().iter().map(|var| 1.0 / (var.to_f64() + eps).sqrt()).collect()
-}
-
-/// (x − centre)²
-#[derive(Clone, Copy)]
-struct SquaredDifferences<'a, T> {
-    x: &'a [T],
-    centres: &'a [T],
-}
-
-impl<T: Element> Terms<T, 1> for SquaredDifferences<'_, T> {
-    #[inline(always)]
-    fn terms<S: Simd<T>>(self, simd: S, at: usize, column: usize, n: usize) -> [S::V; 1] {
-        let d = simd.sub(load(simd, self.x, at, n), load(simd, self.centres, column, n));
-        [simd.mul(d, d)]
-    }
-}
-
-/// y = (x − mean) · scale + β for whole rows. (One multiplication and addition with a precomputed shift would round
-/// mean · scale, which may be much larger than the result.)
-struct Normalize<'a, T> {
-    x: &'a [T],
+/// A normalisation's coefficients.
+struct Columns<'a, T> {
     mean: &'a [T],
-    scale: &'a [T],
+    gamma: &'a [T],
     beta: &'a [T],
+    /// 1 / √(var + eps)
+    inverse: Vec<f64>,
+    /// γ / √(var + eps)
+    scale: Vec<T>,
+}
+
+impl<'a, T: Element> Columns<'a, T> {
+    /// Errors if a vector is not `[C]`.
+    fn new(op: &'static str, x: &Tensor<T>, normalization: Normalization<'a, T>) -> Result<Self> {
+        let Normalization { mean, var, gamma, beta, eps } = normalization;
+        let columns = [x.shape().columns()];
+        for (what, vector) in [("mean", mean), ("var", var), ("gamma", gamma), ("beta", beta)] {
+            if **vector.shape() != columns {
+                return Err(Error::shape(op, what, format!("{columns:?}"), vector.shape()));
+            }
+        }
+        let inverse: Vec<f64> = var.data().iter().map(|var| 1.0 / (var.to_f64() + eps).sqrt()).collect();
+        let scale = gamma.data().iter().zip(&inverse).map(|(g, s)| T::from_f64(g.to_f64() * s)).collect();
+        Ok(Columns { mean: mean.data(), gamma: gamma.data(), beta: beta.data(), inverse, scale })
+    }
+
+    fn len(&self) -> usize {
+        self.mean.len()
+    }
+
+    /// x − mean for `n` elements of column `c` and the following.
+    #[inline(always)]
+    fn centre<S: Simd<T>>(&self, simd: S, x: S::V, c: usize, n: usize) -> S::V {
+        simd.sub(x, load(simd, self.mean, c, n))
+    }
+
+    /// γ x̂ + β from x − mean. (One multiplication and addition with a precomputed shift would round mean · scale,
+    /// which may be much larger than the result.)
+    #[inline(always)]
+    fn transform<S: Simd<T>>(&self, simd: S, centred: S::V, c: usize, n: usize) -> S::V {
+        simd.mul_add(centred, load(simd, &self.scale, c, n), load(simd, self.beta, c, n))
+    }
+}
+
+/// Whole rows of y.
+struct Normalize<'a, T> {
+    columns: &'a Columns<'a, T>,
+    x: &'a [T],
+    residual: Option<&'a [T]>,
+    activation: Option<Activation>,
     y: &'a mut [T],
 }
 
@@ -121,14 +144,19 @@ impl<T: Element> Kernel<T> for Normalize<'_, T> {
 
     #[inline(always)]
     fn run<S: Simd<T>>(self, simd: S) {
-        let Normalize { x, mean, scale, beta, y } = self;
-        let columns = mean.len();
-        for (x, y) in x.chunks_exact(columns).zip(y.chunks_exact_mut(columns)) {
-            for c in (0..columns).step_by(S::LANES) {
-                let n = S::LANES.min(columns - c);
-                let centred = simd.sub(load(simd, x, c, n), load(simd, mean, c, n));
-                let v = simd.mul_add(centred, load(simd, scale, c, n), load(simd, beta, c, n));
-                store(simd, v, y, c, n);
+        let Normalize { columns, x, residual, activation, y } = self;
+        for start in (0..y.len()).step_by(columns.len()) {
+            for c in (0..columns.len()).step_by(S::LANES) {
+                let (at, n) = (start + c, S::LANES.min(columns.len() - c));
+                let centred = columns.centre(simd, load(simd, x, at, n), c, n);
+                let mut v = columns.transform(simd, centred, c, n);
+                if let Some(residual) = residual {
+                    v = simd.add(v, load(simd, residual, at, n));
+                }
+                if let Some(activation) = activation {
+                    v = activation.activate(simd, v);
+                }
+                store(simd, v, y, at, n);
             }
         }
     }

@@ -119,6 +119,159 @@ fn backward_in_single_precision_matches_double() {
     }
 }
 
+const ACTIVATIONS: [Option<Activation>; 5] =
+    [None, Some(Activation::Relu), Some(Activation::Relu6), Some(Activation::Sigmoid), Some(Activation::Silu)];
+
+/// The specification of the fused forward, element by element.
+fn reference_act(y: &Tensor<f64>, residual: Option<&Tensor<f64>>, activation: Option<Activation>) -> Tensor<f64> {
+    Tensor::from_fn(y.shape(), |i| {
+        let v = y.data()[i] + residual.map_or(0.0, |residual| residual.data()[i]);
+        match activation {
+            None => v,
+            Some(Activation::Relu) => v.max(0.0),
+            Some(Activation::Relu6) => v.clamp(0.0, 6.0),
+            Some(Activation::Sigmoid) => 1.0 / (1.0 + (-v).exp()),
+            Some(Activation::Silu) => v / (1.0 + (-v).exp()),
+        }
+    })
+}
+
+#[test]
+fn fused_forward_matches_reference() {
+    for shape in SHAPES {
+        let Case { x, gamma, beta, dy: residual } = case(shape);
+        let (mean, var) = reference_stats(&x);
+        let plain = reference(&x, &(mean.clone(), var.clone()), &gamma, &beta);
+        let [x1, mean1, var1, gamma1, beta1, residual1] =
+            [&x, &mean, &var, &gamma, &beta, &residual].map(|t| t.cast::<f32>());
+        for activation in ACTIVATIONS {
+            for (residual, residual1) in [(None, None), (Some(&residual), Some(&residual1))] {
+                let expected = reference_act(&plain, residual, activation);
+                on_every_isa(|| {
+                    let n = Normalization { mean: &mean, var: &var, gamma: &gamma, beta: &beta, eps: EPS };
+                    let y = batch_norm_act(&x, n, residual, activation).unwrap();
+                    assert!(y.relative_error(&expected) < 1e-11, "{shape:?} {activation:?}");
+                    let n = Normalization { mean: &mean1, var: &var1, gamma: &gamma1, beta: &beta1, eps: EPS };
+                    let y = batch_norm_act(&x1, n, residual1, activation).unwrap();
+                    assert!(y.relative_error(&expected.cast()) < 5e-6, "{shape:?} {activation:?}");
+                });
+            }
+        }
+    }
+}
+
+#[test]
+fn fused_backward_matches_central_differences() {
+    for shape in [[1, 2, 3, 3], [2, 3, 2, 17]] {
+        let Case { x, gamma, beta, dy } = case(shape);
+        let residual = Rng::new(11).tensor::<f64>(shape);
+        let (mean, var) = reference_stats(&x);
+        let n = Normalization { mean: &mean, var: &var, gamma: &gamma, beta: &beta, eps: EPS };
+        for activation in ACTIVATIONS {
+            let f = |x: &Tensor<f64>, gamma: &Tensor<f64>, beta: &Tensor<f64>, residual: Option<&Tensor<f64>>| {
+                reference_act(&reference(x, &reference_stats(x), gamma, beta), residual, activation)
+            };
+            for added in [None, Some(&residual)] {
+                let dx = central_difference(&x, &dy, |x| f(x, &gamma, &beta, added));
+                let dgamma = central_difference(&gamma, &dy, |gamma| f(&x, gamma, &beta, added));
+                let dbeta = central_difference(&beta, &dy, |beta| f(&x, &gamma, beta, added));
+                let dresidual = central_difference(&residual, &dy, |r| f(&x, &gamma, &beta, added.map(|_| r)));
+                let y = f(&x, &gamma, &beta, added);
+                let mut forms = vec![added.map_or(Recompute::Normalized, Recompute::Residual)];
+                if added.is_some() && activation.is_none_or(Activation::saves_output) {
+                    forms.push(Recompute::Output(&y));
+                }
+                on_every_isa(|| {
+                    for &form in &forms {
+                        let got = batch_norm_act_backward(&x, n, activation, form, &dy).unwrap();
+                        let close = |a: &Tensor<f64>, b: &Tensor<f64>| {
+                            (0..a.len()).all(|i| (a.data()[i] - b.data()[i]).abs() < 2e-7)
+                        };
+                        let message = format!("{shape:?} {activation:?} {form:?}");
+                        assert!(close(&got.dx, &dx) && close(&got.dgamma, &dgamma), "{message}");
+                        assert!(close(&got.dbeta, &dbeta), "{message}");
+                        assert_eq!(got.dresidual.is_some(), added.is_some());
+                        assert!(got.dresidual.is_none_or(|got| close(&got, &dresidual)), "{message}");
+                    }
+                });
+            }
+        }
+    }
+}
+
+#[test]
+fn fused_backward_in_single_precision_is_that_in_double() {
+    for shape in [[2, 5, 7, 17], [4, 30, 30, 24], [3, 1, 65, 33]] {
+        let Case { x, gamma, beta, dy } = case(shape);
+        let residual = Rng::new(11).tensor::<f64>(shape);
+        let [x1, gamma1, beta1, dy1, residual1] = [&x, &gamma, &beta, &dy, &residual].map(|t| t.cast::<f32>());
+        // Both in the same statistics, which f32 holds.
+        let (mean1, var1) = batch_norm_stats(&x1).unwrap();
+        let (mean, var) = (mean1.cast::<f64>(), var1.cast::<f64>());
+        let n = Normalization { mean: &mean, var: &var, gamma: &gamma, beta: &beta, eps: EPS };
+        let n1 = Normalization { mean: &mean1, var: &var1, gamma: &gamma1, beta: &beta1, eps: EPS };
+        for activation in ACTIVATIONS {
+            on_every_isa(|| {
+                for (form, form1) in [
+                    (Recompute::Normalized, Recompute::Normalized),
+                    (Recompute::Residual(&residual), Recompute::Residual(&residual1)),
+                ] {
+                    let expected = batch_norm_act_backward(&x, n, activation, form, &dy).unwrap();
+                    let got = batch_norm_act_backward(&x1, n1, activation, form1, &dy1).unwrap();
+                    let message = format!("{shape:?} {activation:?}");
+                    assert!(got.dx.relative_error(&expected.dx.cast()) < 1e-5, "{message}");
+                    assert!(got.dgamma.relative_error(&expected.dgamma.cast()) < 1e-5, "{message}");
+                    assert!(got.dbeta.relative_error(&expected.dbeta.cast()) < 1e-5, "{message}");
+                }
+            });
+        }
+    }
+}
+
+/// Moments of consecutive rows about `centre`, summed in f32 in blocks of 64 rows and then in f64.
+fn moments(x: &Tensor<f32>, rows: usize, centre: f32) -> Vec<Moments<f32>> {
+    let columns = x.shape().columns();
+    let part = |x: &[f32]| {
+        let mut part =
+            Moments { rows: x.len() / columns, centre: vec![centre; columns], sums: vec![], squares: vec![] };
+        for c in 0..columns {
+            let column: Vec<f32> = x.chunks_exact(columns).map(|row| row[c] - centre).collect();
+            part.sums.push(column.chunks(64).map(|x| f64::from(x.iter().sum::<f32>())).sum());
+            part.squares.push(column.chunks(64).map(|x| f64::from(x.iter().map(|x| x * x).sum::<f32>())).sum());
+        }
+        part
+    };
+    x.data().chunks(rows * columns).map(part).collect()
+}
+
+#[test]
+fn statistics_come_of_sums_as_exactly_as_their_centre_allows() {
+    for (mean, centre) in [(0.0, 0.0), (3.0, 0.0), (100.0, 0.0), (1000.0, 1000.5), (-1e6, -1e6)] {
+        let x = Rng::new(1).tensor::<f32>([5000, 3]).map(|x| x + mean);
+        let expected = reference_stats(&x.cast());
+        let got = batch_norm_stats_from_moments(&moments(&x, 300, centre)).unwrap();
+        assert!(got.0.relative_error(&expected.0.cast()) < 1e-5, "{mean} {centre}");
+        // The bound that `Moments` states, with the variance 1/3 of values in [−1, 1).
+        let bound = 8.0 * 2f64.powi(-24) * (1.0 + 3.0 * f64::from(mean - centre).powi(2));
+        assert!(got.1.relative_error(&expected.1.cast()) < bound.max(1e-6), "{mean} {centre}");
+    }
+}
+
+#[test]
+fn wrong_moments_are_errors() {
+    let text = |parts: &[Moments<f32>]| batch_norm_stats_from_moments(parts).unwrap_err().to_string();
+    let part = |rows, columns| Moments {
+        rows,
+        centre: vec![0.0; columns],
+        sums: vec![0.0; columns],
+        squares: vec![0.0; columns],
+    };
+    const OP: &str = "batch_norm_stats_from_moments: expected";
+    assert_eq!(text(&[]), format!("{OP} part count of at least 1, got 0"));
+    assert_eq!(text(&[part(1, 2), part(0, 2)]), format!("{OP} rows of a part of at least 1, got 0"));
+    assert_eq!(text(&[part(1, 2), part(1, 3)]), format!("{OP} columns of a part 2, got [3, 3, 3]"));
+}
+
 #[test]
 fn an_empty_batch_is_normalised_but_has_no_statistics() {
     let (x, ones) = (Tensor::<f32>::zeros([0, 2, 2, 3]), Tensor::full([3], 1.0));
@@ -135,7 +288,13 @@ fn any_number_of_threads_gives_the_same_bits() {
         let (mean, var) = batch_norm_stats(&x).unwrap();
         let y = batch_norm(&x, &mean, &var, &gamma, &beta, EPS).unwrap();
         let (dx, dgamma, dbeta) = batch_norm_backward(&x, &mean, &var, &gamma, EPS, &dy).unwrap();
-        vec![mean, var, y, dx, dgamma, dbeta]
+        let frozen = batch_norm_backward_frozen(&x, &mean, &var, &gamma, EPS, &dy).unwrap();
+        let n = Normalization { mean: &mean, var: &var, gamma: &gamma, beta: &beta, eps: EPS };
+        let z = batch_norm_act(&x, n, Some(&dy), Some(Activation::Relu)).unwrap();
+        let fused = batch_norm_act_backward(&x, n, Some(Activation::Relu), Recompute::Output(&z), &dy).unwrap();
+        let mut all = vec![z, fused.dx, fused.dgamma, fused.dbeta, fused.dresidual.unwrap(), frozen.0, frozen.1];
+        all.extend([mean, var, y, dx, dgamma, dbeta]);
+        all
     });
 }
 
@@ -148,4 +307,10 @@ fn wrong_shapes_are_errors() {
     assert_eq!(error.to_string(), "batch_norm_backward: expected gamma of shape [3], got [4]");
     let error = batch_norm_backward_frozen(&x, &three, &three, &three, EPS, &three).unwrap_err();
     assert_eq!(error.to_string(), "batch_norm_backward_frozen: expected dy of shape [2, 3], got [3]");
+    let n = Normalization { mean: &three, var: &three, gamma: &three, beta: &three, eps: EPS };
+    let error = batch_norm_act(&x, n, Some(&three), None).unwrap_err();
+    assert_eq!(error.to_string(), "batch_norm_act: expected residual of shape [2, 3], got [3]");
+    let error = batch_norm_act_backward(&x, n, Some(Activation::Silu), Recompute::Output(&x), &x).unwrap_err();
+    let expected = "expected activation one whose gradient reads its output, got Silu";
+    assert_eq!(error.to_string(), format!("batch_norm_act_backward: {expected}"));
 }
