@@ -12,6 +12,9 @@ use crate::{Element, Shape, Tensor, threads};
 /// Rows that are summed in the element type.
 const BLOCK: usize = 64;
 
+/// Columns from which on a row is long enough to be prefetched by itself.
+const WIDE: usize = 80;
+
 /// `K` quantities of every element of a matrix, to be summed over rows.
 pub(crate) trait Terms<T: Element, const K: usize>: Copy + Send + Sync {
     /// The quantities of `n <= LANES` elements from element `at` on, which lie in column `column` and the following;
@@ -153,55 +156,61 @@ impl<T: Element, F: Terms<T, K>, const K: usize> Kernel<T> for Chunk<'_, T, F, K
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd<T>>(mut self, simd: S) {
-        for first in (0..self.rows).step_by(BLOCK) {
-            self.block.fill(T::ZERO);
-            self.add_block(simd, first, self.rows.min(first + BLOCK));
-            let blocks = self.block.chunks_exact(padded(self.columns));
-            for (sums, block) in self.sums.chunks_exact_mut(self.columns).zip(blocks) {
+    fn run<S: Simd<T>>(self, simd: S) {
+        let Chunk { f, start, rows, columns, block, sums } = self;
+        for first in (0..rows).step_by(BLOCK) {
+            block.fill(T::ZERO);
+            let shape = (BLOCK.min(rows - first), columns);
+            add_block(simd, f, start + first * columns, shape, block);
+            for (sums, block) in sums.chunks_exact_mut(columns).zip(block.chunks_exact(padded(columns))) {
                 sums.iter_mut().zip(block).for_each(|(sum, x)| *sum += x.to_f64());
             }
         }
     }
 }
 
-impl<T: Element, F: Terms<T, K>, const K: usize> Chunk<'_, T, F, K> {
-    /// Adds rows `first` to `end - 1`.
-    #[inline(always)]
-    fn add_block<S: Simd<T>>(&mut self, simd: S, first: usize, end: usize) {
-        let whole = self.columns / S::LANES * S::LANES;
-        // Rows are read as they lie in memory, four at once, so that sums are loaded and stored a fourth as often.
-        let quads = first + (end - first) / 4 * 4;
-        for row in (first..quads).step_by(4) {
-            for c in (0..whole).step_by(S::LANES) {
-                self.add::<S, 4>(simd, row, c, S::LANES);
-            }
-            if whole < self.columns {
-                self.add::<S, 4>(simd, row, whole, self.columns - whole);
-            }
-        }
-        for row in quads..end {
-            for c in (0..self.columns).step_by(S::LANES) {
-                self.add::<S, 1>(simd, row, c, S::LANES.min(self.columns - c));
-            }
-        }
+/// Adds rows of `columns` columns, from element `at` on, to `sums`: [`padded`] columns for each quantity.
+#[inline(always)]
+fn add_block<T: Element, S: Simd<T>, const K: usize>(
+    simd: S,
+    f: impl Terms<T, K>,
+    at: usize,
+    (rows, columns): (usize, usize),
+    sums: &mut [T],
+) {
+    // Short rows are read four at once, so that sums are loaded and stored a fourth as often; long ones as they lie in
+    // memory, which prefetches best.
+    let quads = if columns < WIDE { rows / 4 * 4 } else { 0 };
+    for row in (0..quads).step_by(4) {
+        add_rows::<T, S, K, 4>(simd, f, at + row * columns, columns, sums);
     }
+    for row in quads..rows {
+        add_rows::<T, S, K, 1>(simd, f, at + row * columns, columns, sums);
+    }
+}
 
-    /// Adds columns `c` to `c + n - 1` of `R` rows, 1 or 4.
-    #[inline(always)]
-    fn add<S: Simd<T>, const R: usize>(&mut self, simd: S, row: usize, c: usize, n: usize) {
-        let at = self.start + row * self.columns + c;
-        let mut terms = self.f.terms(simd, at, c, n);
+/// Adds `R` rows, 1 or 4.
+#[inline(always)]
+fn add_rows<T: Element, S: Simd<T>, const K: usize, const R: usize>(
+    simd: S,
+    f: impl Terms<T, K>,
+    at: usize,
+    columns: usize,
+    sums: &mut [T],
+) {
+    for c in (0..columns).step_by(S::LANES) {
+        let (at, n) = (at + c, S::LANES.min(columns - c));
+        let mut terms = f.terms(simd, at, c, n);
         if R == 4 {
-            let second = self.f.terms(simd, at + self.columns, c, n);
-            let third = self.f.terms(simd, at + 2 * self.columns, c, n);
-            let fourth = self.f.terms(simd, at + 3 * self.columns, c, n);
+            let second = f.terms(simd, at + columns, c, n);
+            let third = f.terms(simd, at + 2 * columns, c, n);
+            let fourth = f.terms(simd, at + 3 * columns, c, n);
             for (k, term) in terms.iter_mut().enumerate() {
                 *term = simd.add(simd.add(*term, second[k]), simd.add(third[k], fourth[k]));
             }
         }
         for (k, term) in terms.into_iter().enumerate() {
-            let sum = &mut self.block[k * padded(self.columns) + c..];
+            let sum = &mut sums[k * padded(columns) + c..];
             simd.store(simd.add(simd.load(sum), term), sum);
         }
     }

@@ -145,18 +145,20 @@ impl<T: Element> Kernel<T> for Normalize<'_, T> {
     #[inline(always)]
     fn run<S: Simd<T>>(self, simd: S) {
         let Normalize { columns, x, residual, activation, y } = self;
-        for start in (0..y.len()).step_by(columns.len()) {
-            for c in (0..columns.len()).step_by(S::LANES) {
-                let (at, n) = (start + c, S::LANES.min(columns.len() - c));
-                let centred = columns.centre(simd, load(simd, x, at, n), c, n);
+        let len = columns.len();
+        for (r, (x, y)) in x.chunks_exact(len).zip(y.chunks_exact_mut(len)).enumerate() {
+            let residual = residual.map(|residual| &residual[r * len..(r + 1) * len]);
+            for c in (0..len).step_by(S::LANES) {
+                let n = S::LANES.min(len - c);
+                let centred = columns.centre(simd, load(simd, x, c, n), c, n);
                 let mut v = columns.transform(simd, centred, c, n);
                 if let Some(residual) = residual {
-                    v = simd.add(v, load(simd, residual, at, n));
+                    v = simd.add(v, load(simd, residual, c, n));
                 }
                 if let Some(activation) = activation {
                     v = activation.activate(simd, v);
                 }
-                store(simd, v, y, at, n);
+                store(simd, v, y, c, n);
             }
         }
     }

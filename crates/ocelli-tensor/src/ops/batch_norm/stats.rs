@@ -35,7 +35,8 @@ pub fn batch_norm_stats<T: Element>(x: &Tensor<T>) -> Result<(Tensor<T>, Tensor<
     if rows == 0 {
         return Err(Error::shape("batch_norm_stats", "input", "at least one row", x.shape()));
     }
-    let chunk = rows_per_chunk(columns);
+    // Merging a part costs about as much as adding some rows.
+    let chunk = 4 * rows_per_chunk(columns);
     let parts = threads::map(rows.div_ceil(chunk), |i| {
         let (start, rows) = (i * chunk * columns, chunk.min(rows - i * chunk));
         let centre = &x.data()[start..start + columns];
