@@ -5,10 +5,9 @@
 
 use std::ops::Range;
 
+use super::weighted::{Axis, weighted_sums};
 use crate::ops::columns::{Values, grouped_sums, rounded};
 use crate::ops::elementwise::scale;
-use crate::ops::pointwise::{load, store};
-use crate::simd::{self, Kernel, Simd};
 use crate::{Element, Error, Result, Shape, Tensor, threads};
 
 /// The average over each of `OH × OW` regions: x `[N, H, W, C]` to `[N, OH, OW, C]`.
@@ -19,12 +18,7 @@ pub fn adaptive_avg_pool2d<T: Element>(x: &Tensor<T>, output: [usize; 2]) -> Res
     if output == [1, 1] {
         return global_avg_pool2d(x)?.reshape(regions.output_shape());
     }
-    let mut y = Tensor::scratch(regions.output_shape());
-    let rows = threads::rows_per_chunk(x.len() / (regions.batch * output[0]).max(1));
-    threads::for_each_chunk(y.data_mut(), rows * output[1] * regions.channels, |i, y| {
-        simd::dispatch(Forward { regions, x: x.data(), first: i * rows, y });
-    });
-    Ok(y)
+    Ok(weighted_sums(x, regions.output_shape(), &regions.averages()))
 }
 
 /// The gradient dx of [`adaptive_avg_pool2d`], of shape `x_shape`.
@@ -40,12 +34,8 @@ pub fn adaptive_avg_pool2d_backward<T: Element>(dy: &Tensor<T>, x_shape: &Shape)
     if [oh, ow] == [1, 1] {
         return global_avg_pool2d_backward(&dy.reshape([regions.batch, regions.channels])?, x_shape);
     }
-    let mut dx = Tensor::zeros(x_shape);
-    let image = x_shape[1..].iter().product();
-    threads::for_each_chunk(dx.data_mut(), image, |i, dx| {
-        simd::dispatch(Backward { regions, dy: dy.data(), image: i, dx });
-    });
-    Ok(dx)
+    let [vertical, horizontal] = regions.averages();
+    Ok(weighted_sums(dy, *x_shape, &[vertical.transposed(), horizontal.transposed()]))
 }
 
 /// The average over all pixels: x `[N, H, W, C]` to `[N, C]`.
@@ -108,71 +98,12 @@ impl Regions {
         let (size, outputs) = (self.input[axis], self.output[axis]);
         o * size / outputs..((o + 1) * size).div_ceil(outputs)
     }
-}
 
-/// Whole rows of output pixels, of which the first is row `first` of all images.
-struct Forward<'a, T> {
-    regions: Regions,
-    x: &'a [T],
-    first: usize,
-    y: &'a mut [T],
-}
-
-impl<T: Element> Kernel<T> for Forward<'_, T> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd<T>>(self, simd: S) {
-        let Forward { regions, x, first, y } = self;
-        let Regions { input: [h, w], output: [oh, ow], channels, .. } = regions;
-        for (p, y) in y.chunks_exact_mut(channels).enumerate() {
-            let (row, ox) = (first + p / ow, p % ow);
-            let (image, oy) = (row / oh, row % oh);
-            let (ys, xs) = (regions.region(0, oy), regions.region(1, ox));
-            let share = simd.splat(T::from_f64(1.0 / (ys.len() * xs.len()) as f64));
-            for c in (0..channels).step_by(S::LANES) {
-                let n = S::LANES.min(channels - c);
-                let mut sum = simd.splat(T::ZERO);
-                for iy in ys.clone() {
-                    for ix in xs.clone() {
-                        sum = simd.add(sum, load(simd, x, ((image * h + iy) * w + ix) * channels + c, n));
-                    }
-                }
-                store(simd, simd.mul(sum, share), y, c, n);
-            }
-        }
-    }
-}
-
-/// One image of dx, which starts as zeros.
-struct Backward<'a, T> {
-    regions: Regions,
-    dy: &'a [T],
-    image: usize,
-    dx: &'a mut [T],
-}
-
-impl<T: Element> Kernel<T> for Backward<'_, T> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd<T>>(self, simd: S) {
-        let Backward { regions, dy, image, dx } = self;
-        let Regions { input: [_, w], output: [oh, ow], channels, .. } = regions;
-        let dy = &dy[image * oh * ow * channels..][..oh * ow * channels];
-        for (p, dy) in dy.chunks_exact(channels).enumerate() {
-            let (ys, xs) = (regions.region(0, p / ow), regions.region(1, p % ow));
-            let share = simd.splat(T::from_f64(1.0 / (ys.len() * xs.len()) as f64));
-            for iy in ys {
-                for ix in xs.clone() {
-                    let dx = &mut dx[(iy * w + ix) * channels..][..channels];
-                    for c in (0..channels).step_by(S::LANES) {
-                        let n = S::LANES.min(channels - c);
-                        let v = simd.mul_add(load(simd, dy, c, n), share, load(simd, dx, c, n));
-                        store(simd, v, dx, c, n);
-                    }
-                }
-            }
-        }
+    /// The regions of both axes.
+    fn averages<T: Element>(&self) -> [Axis<T>; 2] {
+        [0, 1].map(|axis| {
+            let sizes = (self.input[axis], self.output[axis]);
+            Axis::averages(sizes, |o| self.region(axis, o), |o| self.region(axis, o).len())
+        })
     }
 }

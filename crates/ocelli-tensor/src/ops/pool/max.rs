@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{Geometry, Tap, Taps};
+use super::{Geometry, Tap, Taps, index};
 use crate::ops::pointwise::{load, store};
 use crate::ops::window::Window;
 use crate::simd::{self, Kernel, Simd};
@@ -89,7 +89,7 @@ pub fn max_pool2d_backward<T: Element>(
 /// What a place is stored as; `()` if it is not.
 trait Index: Copy + Send + Sync + PartialEq {
     fn new(tap: usize) -> Self;
-    /// From a lane that holds a small integer.
+    /// From a lane that holds a tap's index.
     fn from_lane<T: Element>(lane: T) -> Self;
 
     /// Converts as many lanes as `dst` has room for.
@@ -104,11 +104,10 @@ trait Index: Copy + Send + Sync + PartialEq {
 /// Lanes of the widest register.
 const MAX_LANES: usize = 16;
 
-/// The integer's low bits: adding 2⁵² moves them to the end of the mantissa, which, unlike a conversion that saturates,
-/// the compiler turns into vector code.
+/// The low bits of a lane, which holds an integer as [`Tap::index`] does: the last ones of its mantissa.
 #[inline(always)]
-fn low_bits<T: Element>(lane: T) -> u64 {
-    (lane.to_f64() + (1u64 << 52) as f64).to_bits()
+fn low_bits<T: Element>(lane: T) -> u32 {
+    if size_of::<T>() == 4 { bytemuck::cast(lane) } else { bytemuck::cast::<T, u64>(lane) as u32 }
 }
 
 impl Index for u8 {
@@ -235,7 +234,7 @@ impl<T: Element> Pixel<'_, T> {
 /// is nowhere.)
 #[inline(always)]
 fn first_index<T: Element>(taps: &[Tap<T>]) -> T {
-    taps.first().map_or(T::ZERO, |tap| tap.index)
+    taps.first().map_or(index(0), |tap| tap.index)
 }
 
 /// A row of outputs in which an infinity or a NaN was seen: rare, and so in plain loops.

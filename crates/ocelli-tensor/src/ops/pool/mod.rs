@@ -5,6 +5,7 @@ mod average;
 mod max;
 #[cfg(test)]
 mod tests;
+mod weighted;
 
 pub use adaptive::{adaptive_avg_pool2d, adaptive_avg_pool2d_backward, global_avg_pool2d, global_avg_pool2d_backward};
 pub use average::{avg_pool2d, avg_pool2d_backward};
@@ -81,8 +82,16 @@ impl Geometry {
 struct Tap<T> {
     /// Where its channels start, counted from the output pixel's base.
     offset: usize,
-    /// Its number, row by row in the window, in the element type so that lanes can hold it.
+    /// Its number, row by row in the window, as [`index`] makes it.
     index: T,
+}
+
+/// A small integer in a form that lanes can hold and whose bits give it back without a conversion: 2²³ or, in `f64`,
+/// 2⁵² more, so that it stands at the end of the mantissa.
+#[inline(always)]
+fn index<T: Element>(tap: usize) -> T {
+    let unit = if size_of::<T>() == 4 { 1u64 << 23 } else { 1 << 52 };
+    T::from_f64((unit + tap as u64) as f64)
 }
 
 /// Enumerates the taps of output pixels.
@@ -100,7 +109,7 @@ impl<T: Element> Taps<T> {
         let tap = |t: usize| {
             let (ky, kx) = (t / kw, t % kw);
             let offset = ky * dilation[0] * geometry.input_row() + kx * dilation[1] * channels;
-            Tap { offset, index: T::from_f64(t as f64) }
+            Tap { offset, index: index(t) }
         };
         Taps { geometry, all: (0..kh * kw).map(tap).collect(), some: Vec::with_capacity(kh * kw) }
     }

@@ -1,0 +1,135 @@
+//! Weighted sums over the product of two axes: what average pooling of any kind is, forward and backward.
+//!
+//! A destination pixel is Σ vᵢ hⱼ · source pixel (i, j), over the positions that each axis lists for it. Rows are summed
+//! first, as long runs of all their channels, into one line; then the line's pixels.
+
+use crate::ops::pointwise::{load, store};
+use crate::simd::{self, Kernel, Simd};
+use crate::{Element, Shape, Tensor, threads};
+
+/// For every destination along an axis, the source positions that it sums, each with its weight.
+pub(super) struct Axis<T> {
+    sources: usize,
+    taps: Vec<(usize, T)>,
+    /// Where the taps of each destination start, and where the last ones end.
+    starts: Vec<usize>,
+}
+
+impl<T: Element> Axis<T> {
+    fn new(sources: usize) -> Self {
+        Axis { sources, taps: Vec::new(), starts: vec![0] }
+    }
+
+    /// Output `o` of `outputs` averages the input positions `positions(o)`, of which it counts `count(o)`.
+    pub fn averages<P: Iterator<Item = usize>>(
+        (inputs, outputs): (usize, usize),
+        positions: impl Fn(usize) -> P,
+        count: impl Fn(usize) -> usize,
+    ) -> Self {
+        let mut axis = Axis::new(inputs);
+        for o in 0..outputs {
+            let weight = T::from_f64(1.0 / count(o).max(1) as f64);
+            axis.taps.extend(positions(o).map(|i| (i, weight)));
+            axis.starts.push(axis.taps.len());
+        }
+        axis
+    }
+
+    /// The gradient's axis: every source becomes a destination, of the same weights.
+    pub fn transposed(&self) -> Self {
+        let mut lists = vec![Vec::new(); self.sources];
+        for o in 0..self.starts.len() - 1 {
+            self.of(o).iter().for_each(|&(i, weight)| lists[i].push((o, weight)));
+        }
+        let mut axis = Axis::new(self.starts.len() - 1);
+        for list in lists {
+            axis.taps.extend(list);
+            axis.starts.push(axis.taps.len());
+        }
+        axis
+    }
+
+    #[inline(always)]
+    fn of(&self, destination: usize) -> &[(usize, T)] {
+        &self.taps[self.starts[destination]..self.starts[destination + 1]]
+    }
+}
+
+/// The weighted sums, of shape `[N, H, W, C]`, whose height and width are the axes' destinations.
+pub(super) fn weighted_sums<T: Element>(src: &Tensor<T>, shape: Shape, axes: &[Axis<T>; 2]) -> Tensor<T> {
+    let mut dst = Tensor::scratch(shape);
+    let (channels, row) = (shape[3], shape[2] * shape[3]);
+    let rows = threads::rows_per_chunk(row.max(axes[1].sources * channels));
+    threads::for_each_chunk(dst.data_mut(), rows * row, |i, dst| {
+        let mut line = Tensor::scratch([axes[1].sources * channels]);
+        let line = line.data_mut();
+        simd::dispatch(Rows { axes, channels, height: shape[1], src: src.data(), first: i * rows, line, dst });
+    });
+    dst
+}
+
+/// Whole rows of destination pixels, of which the first is row `first` of all images.
+struct Rows<'a, T> {
+    axes: &'a [Axis<T>; 2],
+    channels: usize,
+    height: usize,
+    src: &'a [T],
+    first: usize,
+    line: &'a mut [T],
+    dst: &'a mut [T],
+}
+
+impl<T: Element> Kernel<T> for Rows<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd<T>>(self, simd: S) {
+        let Rows { axes: [vertical, horizontal], channels, height, src, first, line, dst } = self;
+        let (row, image) = ((horizontal.starts.len() - 1) * channels, vertical.sources * line.len());
+        for (r, dst) in dst.chunks_exact_mut(row).enumerate() {
+            let (n, y) = ((first + r) / height, (first + r) % height);
+            sum(simd, vertical.of(y), &src[n * image..(n + 1) * image], line.len(), line);
+            for (x, dst) in dst.chunks_exact_mut(channels).enumerate() {
+                sum(simd, horizontal.of(x), line, channels, dst);
+            }
+        }
+    }
+}
+
+/// `dst` = Σ weight · row `i` of `src`, whose rows are `stride` long.
+#[inline(always)]
+fn sum<T: Element, S: Simd<T>>(simd: S, taps: &[(usize, T)], src: &[T], stride: usize, dst: &mut [T]) {
+    let mut c = 0;
+    while c + 4 * S::LANES <= dst.len() {
+        sum_registers::<T, S, 4>(simd, taps, src, stride, (c, S::LANES), dst);
+        c += 4 * S::LANES;
+    }
+    while c < dst.len() {
+        let n = S::LANES.min(dst.len() - c);
+        sum_registers::<T, S, 1>(simd, taps, src, stride, (c, n), dst);
+        c += n;
+    }
+}
+
+/// [`sum`] for `R` registers from element `c` on, each of which holds `n` elements.
+#[inline(always)]
+fn sum_registers<T: Element, S: Simd<T>, const R: usize>(
+    simd: S,
+    taps: &[(usize, T)],
+    src: &[T],
+    stride: usize,
+    (c, n): (usize, usize),
+    dst: &mut [T],
+) {
+    let mut sums = [simd.splat(T::ZERO); R];
+    for &(i, weight) in taps {
+        let (src, weight) = (&src[i * stride + c..][..R * n], simd.splat(weight));
+        for (r, sum) in sums.iter_mut().enumerate() {
+            *sum = simd.mul_add(load(simd, src, r * S::LANES, n), weight, *sum);
+        }
+    }
+    let dst = &mut dst[c..][..R * n];
+    for (r, &sum) in sums.iter().enumerate() {
+        store(simd, sum, dst, r * S::LANES, n);
+    }
+}
