@@ -4,6 +4,7 @@ use std::fmt::{Debug, Display};
 use std::iter::Sum;
 use std::ops::{Add, AddAssign, Div, Mul, MulAssign, Neg, Sub, SubAssign};
 
+use crate::ops::conv::grouped;
 use crate::ops::gemm::{gather, reduce};
 use crate::simd::{self, Isa, Kernel};
 
@@ -25,6 +26,18 @@ mod sealed {
         /// # Safety
         /// That of [`reduce::Strips::run`].
         unsafe fn reduce(strips: reduce::Strips<'_, Self>);
+        /// Computes a row of a convolution of narrow groups.
+        ///
+        /// # Safety
+        /// That of [`grouped::row::run`].
+        unsafe fn grouped_row(row: grouped::Row<'_, Self>)
+        where
+            Self: Element;
+        /// Adds a row to such a convolution's weight gradient.
+        ///
+        /// # Safety
+        /// That of [`grouped::sums::run`].
+        unsafe fn grouped_sums(row: grouped::SumRow<'_, Self>);
     }
 }
 
@@ -90,6 +103,14 @@ macro_rules! element {
             }
             unsafe fn reduce(strips: reduce::Strips<'_, Self>) {
                 $dispatch(simd::current(), reduce::Tiles(strips));
+            }
+            unsafe fn grouped_row(row: grouped::Row<'_, Self>) {
+                // SAFETY: passed on.
+                unsafe { grouped::row::run(row) }
+            }
+            unsafe fn grouped_sums(row: grouped::SumRow<'_, Self>) {
+                // SAFETY: passed on.
+                unsafe { grouped::sums::run(row) }
             }
         }
 

@@ -115,6 +115,14 @@ impl Simd<f32> for Avx2 {
         }
     }
     #[inline(always)]
+    fn spread(self, v: __m256, group: usize, i: usize) -> __m256 {
+        unsafe {
+            let lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+            let first = _mm256_andnot_si256(_mm256_set1_epi32(group as i32 - 1), lane);
+            _mm256_permutevar8x32_ps(v, _mm256_add_epi32(first, _mm256_set1_epi32(i as i32)))
+        }
+    }
+    #[inline(always)]
     fn reduce_add(self, v: __m256) -> f32 {
         unsafe {
             let half = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));

@@ -120,6 +120,14 @@ impl Simd<f32> for Avx512 {
         }
     }
     #[inline(always)]
+    fn spread(self, v: __m512, group: usize, i: usize) -> __m512 {
+        unsafe {
+            let lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+            let first = _mm512_andnot_si512(_mm512_set1_epi32(group as i32 - 1), lane);
+            _mm512_permutexvar_ps(_mm512_add_epi32(first, _mm512_set1_epi32(i as i32)), v)
+        }
+    }
+    #[inline(always)]
     fn reduce_add(self, v: __m512) -> f32 {
         unsafe { _mm512_reduce_add_ps(v) }
     }

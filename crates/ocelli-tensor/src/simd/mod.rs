@@ -131,6 +131,20 @@ pub trait Simd<T: Element>: Copy + Send + Sync + 'static {
     fn round(self, a: Self::V) -> Self::V;
     /// 2ⁿ for integral n within the exponent's range of normal numbers.
     fn exp2_integral(self, n: Self::V) -> Self::V;
+    /// Lane `i` of each run of `group` lanes, in all lanes of that run; `group` divides `LANES`.
+    #[inline(always)]
+    fn spread(self, v: Self::V, group: usize, i: usize) -> Self::V {
+        let mut lanes = [T::ZERO; 16];
+        assert!(Self::LANES <= lanes.len() && i < group);
+        // SAFETY: the array has room for a register, as just asserted.
+        unsafe {
+            self.store_ptr(v, lanes.as_mut_ptr());
+            for run in lanes[..Self::LANES].chunks_exact_mut(group) {
+                run.fill(run[i]);
+            }
+            self.load_ptr(lanes.as_ptr())
+        }
+    }
     /// The sum of all lanes, in a fixed order.
     fn reduce_add(self, v: Self::V) -> T;
     /// The maximum of all lanes.

@@ -5,12 +5,12 @@
 //! for `x` `[N, H, W, Cin]` and `w` `[Kh, Kw, Cin / groups, Cout]`; group `g` of `groups` maps its share of the input
 //! channels to its share of the output channels. A 1×1 convolution is the matrix product of pixels and weights, and
 //! any other is a gathered one ([`gemm`](super::gemm)), so there is no im2col buffer; [`im2col`] keeps that
-//! textbook form as the baseline of tests and benchmarks. A depthwise convolution (one channel a group) has too little
-//! arithmetic for a matrix product and has loops of its own.
+//! textbook form as the baseline of tests and benchmarks. Convolutions of narrow groups, depthwise ones above all,
+//! would waste most of a matrix product and have kernels of their own ([`grouped`]).
 
 mod algorithm;
 mod deform;
-mod depthwise;
+pub(crate) mod grouped;
 pub mod im2col;
 mod packed;
 mod pad;
@@ -81,10 +81,6 @@ impl Geometry {
         [self.in_channels / self.groups, self.out_channels / self.groups]
     }
 
-    fn is_depthwise(&self) -> bool {
-        self.groups > 1 && self.group() == [1, 1]
-    }
-
     fn forward_grid(&self) -> Grid {
         Grid::forward(self.batch, self.input, self.output, &self.window)
     }
@@ -116,12 +112,12 @@ impl Geometry {
 pub fn conv2d<T: Element>(x: &Tensor<T>, w: &Tensor<T>, window: &Window, groups: usize) -> Result<Tensor<T>> {
     let geometry = Geometry::new("conv2d", x.shape(), w.shape(), window, groups)?;
     let mut y = Tensor::scratch(Shape::new(&geometry.y_shape())?);
-    if geometry.is_depthwise() {
-        depthwise::gather(&geometry.forward_grid(), x.data(), w.data(), &mut y, Epilogue::NONE);
-        return Ok(y);
-    }
     if w.is_empty() {
         return Ok(Tensor::zeros(*y.shape()));
+    }
+    if let Some(filters) = grouped::pack(&geometry, w.data()) {
+        grouped::forward(&geometry, x.data(), &filters, y.data_mut(), Epilogue::NONE, None);
+        return Ok(y);
     }
     match choose(&geometry, Pass::Training) {
         Algorithm::Im2col => return im2col::conv2d_im2col(x, w, window),
@@ -186,18 +182,20 @@ pub fn conv2d_backward_input<T: Element>(
         winograd::forward(&turned, dy.data(), &w, dx.data_mut(), Epilogue::NONE);
         return Ok(dx);
     }
-    let grids = Grid::backward(g.batch, g.input, g.output, window);
     let shape = Shape::new(&g.x_shape())?;
+    let mut dx = Tensor::scratch(shape);
+    if grouped::backward_input(&g, dy.data(), w.data(), dx.data_mut()) {
+        return Ok(dx);
+    }
+    let grids = Grid::backward(g.batch, g.input, g.output, window);
     let covered = grids.iter().all(|grid| !grid.taps.is_empty()) && !w.is_empty();
-    let mut dx = if covered { Tensor::scratch(shape) } else { Tensor::zeros(shape) };
+    if !covered {
+        dx.data_mut().fill(T::ZERO);
+    }
     let [cin, cout] = g.group();
     // The weights transposed: B[g, tap, co, ci].
     let at = Matrix { group: cout, tap: cin * g.out_channels, row: 1, column: g.out_channels };
     for grid in grids.iter().filter(|grid| !grid.taps.is_empty() && !w.is_empty()) {
-        if g.is_depthwise() {
-            depthwise::gather(grid, dy.data(), w.data(), &mut dx, Epilogue::NONE);
-            continue;
-        }
         let taps: Vec<usize> = grid.taps.iter().map(|tap| tap.index).collect();
         let packed = Packed::new(w.data(), at, groups, &taps, cout, cin);
         let dy = Rows { data: dy.data(), columns: g.out_channels, k: cout };
@@ -224,8 +222,7 @@ pub fn conv2d_backward_weight<T: Element>(
     let g = Geometry::new(op, x.shape(), w_shape, window, groups)?;
     g.check_dy(op, dy)?;
     let mut dw = Tensor::scratch(*w_shape);
-    if g.is_depthwise() {
-        depthwise::backward_weight(&g.forward_grid(), x.data(), dy.data(), dw.data_mut());
+    if grouped::backward_weight(&g, x.data(), dy.data(), dw.data_mut()) {
         return Ok(dw);
     }
     if !w_shape.is_empty() && choose(&g, Pass::Weight) == Algorithm::Winograd {

@@ -1,7 +1,7 @@
 //! Convolutions for inference: weights packed once; bias, residual addition and activation in the same pass.
 
 use super::algorithm::{Algorithm, Pass, choose};
-use super::{Geometry, depthwise, forward, pack, winograd};
+use super::{Geometry, forward, grouped, pack, winograd};
 use crate::ops::gemm::Packed;
 use crate::ops::gemm::gather::Epilogue;
 use crate::ops::{Activation, Window, activation};
@@ -22,7 +22,7 @@ pub struct PackedConv<T: Element = f32> {
 enum Weights<T: Element> {
     Panels(Packed<T>),
     Winograd(Packed<T>),
-    Depthwise(Tensor<T>),
+    Grouped(grouped::Filters<T>),
 }
 
 impl<T: Element> PackedConv<T> {
@@ -47,10 +47,10 @@ impl<T: Element> PackedConv<T> {
         if let Some(bias) = bias.filter(|bias| **bias.shape() != [cout]) {
             return Err(Error::shape(op, "bias", format!("[{cout}]"), bias.shape()));
         }
-        let weights = match choose(&g, Pass::Inference) {
-            _ if g.is_depthwise() => Weights::Depthwise(w.clone()),
-            Algorithm::Winograd => Weights::Winograd(winograd::pack(w)),
-            Algorithm::Direct | Algorithm::Im2col => Weights::Panels(pack(&g, w)),
+        let weights = match (grouped::pack(&g, w.data()), choose(&g, Pass::Inference)) {
+            (Some(filters), _) => Weights::Grouped(filters),
+            (None, Algorithm::Winograd) => Weights::Winograd(winograd::pack(w)),
+            (None, Algorithm::Direct | Algorithm::Im2col) => Weights::Panels(pack(&g, w)),
         };
         Ok(PackedConv { weights, w_shape: *w.shape(), bias: bias.cloned(), activation, window, groups })
     }
@@ -63,21 +63,24 @@ impl<T: Element> PackedConv<T> {
             return Err(Error::shape("conv2d", "residual", shape, residual.shape()));
         }
         let mut y = Tensor::scratch(shape);
-        let clamp = match self.activation {
-            Some(Activation::Relu) => Some([T::ZERO, -T::NEG_INFINITY]),
-            Some(Activation::Relu6) => Some([T::ZERO, T::from_f64(6.0)]),
-            _ => None,
+        let (clamp, curve) = match self.activation {
+            Some(Activation::Relu) => (Some([T::ZERO, -T::NEG_INFINITY]), None),
+            Some(Activation::Relu6) => (Some([T::ZERO, T::from_f64(6.0)]), None),
+            curve => (None, curve),
         };
         let bias = self.bias.as_ref().map(Tensor::data);
         let epilogue = Epilogue { bias, residual: residual.map(Tensor::data), clamp };
         match &self.weights {
             Weights::Panels(packed) => forward(&g, x, packed, &mut y, epilogue),
             Weights::Winograd(packed) => winograd::forward(&g, x.data(), packed, y.data_mut(), epilogue),
-            Weights::Depthwise(w) => depthwise::gather(&g.forward_grid(), x.data(), w.data(), &mut y, epilogue),
+            Weights::Grouped(filters) => {
+                grouped::forward(&g, x.data(), filters, y.data_mut(), epilogue, curve);
+                return Ok(y);
+            }
         }
-        Ok(match self.activation {
-            Some(curve @ (Activation::Sigmoid | Activation::Silu)) => activation(&y, curve),
-            _ => y,
+        Ok(match curve {
+            Some(curve) => activation(&y, curve),
+            None => y,
         })
     }
 }

@@ -128,6 +128,25 @@ fn typical_layers_match_the_reference() {
         case(2, [11, 9], 70, 70, 70, same),
         case(2, [11, 9], 19, 19, 19, Window::square(5).padding(2).stride(2)),
         case(1, [8, 8], 6, 12, 6, same),
+        case(2, [9, 17], 128, 128, 32, same),
+        case(1, [17, 9], 64, 64, 8, same.stride(2)),
+        case(1, [9, 10], 72, 72, 9, uneven),
+        case(1, [6, 19], 64, 32, 2, same),
+        case(1, [7, 7], 64, 128, 2, same.stride(2)),
+        case(1, [12, 11], 40, 40, 10, same.dilation(2).padding(2)),
+        case(1, [5, 6], 8, 8, 2, same),
+        case(1, [9, 9], 48, 48, 12, Window::square(5).padding(2)),
+        case(1, [7, 9], 32, 32, 4, Window::square(1)),
+        case(2, [20, 19], 24, 24, 24, same),
+        case(1, [30, 27], 43, 43, 43, same.stride(2)),
+        case(1, [7, 7], 300, 300, 300, Window::square(5).padding(2)),
+        case(1, [14, 15], 36, 36, 36, Window::square(7).padding(3)),
+        case(1, [33, 36], 20, 20, 20, Window::square(7).padding(3).stride(2)),
+        case(1, [12, 13], 16, 16, 16, same.dilation(2).padding(2)),
+        case(1, [13, 12], 17, 17, 17, uneven),
+        case(2, [2, 3], 16, 16, 16, Window::square(7).padding(3)),
+        case(2, [9, 9], 5, 5, 5, Window::square(3).stride(4)),
+        case(0, [4, 4], 32, 32, 32, same),
         case(1, [1, 1], 8, 8, 1, same),
         case(0, [4, 4], 8, 8, 1, same),
         case(1, [4, 4], 520, 18, 1, Window::square(2)),
@@ -173,7 +192,7 @@ fn packed_convolutions_fuse_what_follows() {
 }
 
 fn check_packed() {
-    for (groups, cin, cout) in [(1, 20, 36), (2, 8, 12), (50, 50, 50)] {
+    for (groups, cin, cout) in [(1, 20, 36), (2, 8, 12), (50, 50, 50), (7, 7, 7), (8, 32, 32)] {
         let window = Window::square(3).padding(1);
         let case = case(2, [7, 6], cin, cout, groups, window);
         let (x, w, residual) = (case.x::<f32>(), case.w::<f32>(), case.dy::<f32>());
@@ -224,10 +243,11 @@ fn wrong_shapes_are_errors() {
 fn same_bits_for_any_number_of_threads() {
     let case = case(4, [28, 28], 64, 64, 1, Window::square(3).padding(1));
     let depthwise = Case { groups: 64, ..case };
+    let grouped = Case { groups: 16, ..case };
     let results: Vec<_> = [1, 2, 3, 8]
         .map(|threads| {
             threads::set(threads);
-            [case, depthwise].map(|case| {
+            [case, depthwise, grouped].map(|case| {
                 let (x, w, dy) = (case.x::<f32>(), case.w::<f32>(), case.dy::<f32>());
                 [
                     conv2d(&x, &w, &case.window, case.groups).unwrap(),

@@ -1,0 +1,185 @@
+//! The kernel of the weights' gradient: what one row of outputs adds to it.
+
+// Registers are named by their place in the tile.
+#![allow(clippy::needless_range_loop)]
+
+use std::ops::Range;
+
+use super::channels::{Channels, Reads};
+use super::read::{Group, Own, Read, Spread, for_each_column, load, with_windows};
+use super::windows::{PIXELS, Windows};
+use crate::Element;
+use crate::simd::{self, Kernel, Simd};
+
+/// A row of outputs' gradients, of some registers of channels, whose products with the pixels under their windows are
+/// added to `sums`.
+pub struct SumRow<'a, T> {
+    pub windows: Windows<'a, T>,
+    pub channels: &'a Channels,
+    pub vectors: Range<usize>,
+    /// The gradients of the row's first output.
+    pub dy: *const T,
+    /// `[vectors, kernel rows, depth, taps of a row, lanes]`, laid out as [`Filters`](super::Filters).
+    pub sums: *mut T,
+}
+
+/// Adds a row.
+///
+/// # Safety
+/// The windows must lie in an image, and the gradients and sums be valid as described at the fields, for the lanes of
+/// the current instruction set; nobody else may access these sums.
+pub unsafe fn run<T: Element>(row: SumRow<'_, T>) {
+    let (channels, taps) = (row.channels, row.windows.taps);
+    let run = if channels.live() == channels.lanes { taps.run() } else { 0 };
+    with_windows!(channels.reads, run, row.windows.step, |read, K, STEP| {
+        simd::dispatch(Tiles::<T, _, K, STEP> { row, read });
+    });
+}
+
+/// A [`SumRow`] whose caller has made the promise of [`run`], with kernel rows of `K` neighbouring taps and windows
+/// `STEP` pixels apart; both are 0 where there is no kernel of their own.
+struct Tiles<'a, T, R, const K: usize, const STEP: usize> {
+    row: SumRow<'a, T>,
+    read: R,
+}
+
+impl<T: Element, R: Read, const K: usize, const STEP: usize> Kernel<T> for Tiles<'_, T, R, K, STEP> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd<T>>(self, simd: S) {
+        let Tiles { row, read } = &self;
+        let windows = &row.windows;
+        for i in 0..windows.tiles() {
+            let tile = windows.tile(i);
+            let inner = windows.is_inner(&tile);
+            for v in row.vectors.clone() {
+                // SAFETY: the promise made to `run`, which chose K and STEP by the windows and has checked that
+                // registers are full wherever K isn't 0.
+                unsafe {
+                    if K == 0 {
+                        row.any(simd, *read, v, &tile);
+                    } else if inner {
+                        row.tile::<S, R, K, STEP, false>(simd, *read, v, &tile);
+                    } else {
+                        row.tile::<S, R, K, STEP, true>(simd, *read, v, &tile);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl<T: Element> SumRow<'_, T> {
+    /// The gradients of a tile's outputs, 0 beyond its end.
+    ///
+    /// # Safety
+    /// That of [`run`].
+    #[inline(always)]
+    unsafe fn gradients<S: Simd<T>>(
+        &self,
+        simd: S,
+        v: usize,
+        count: usize,
+        first: usize,
+        live: usize,
+    ) -> [S::V; PIXELS] {
+        let mut dy = [simd.splat(T::ZERO); PIXELS];
+        for p in 0..PIXELS {
+            if p < count {
+                let at = (first + p) * self.channels.outputs + self.channels.vectors[v][0];
+                // SAFETY: the caller's promise.
+                dy[p] = unsafe { load(simd, self.dy.add(at), live) };
+            }
+        }
+        dy
+    }
+
+    /// The sums of register `v`.
+    #[inline(always)]
+    fn sums<S: Simd<T>>(&self, v: usize) -> *mut T {
+        let taps = self.windows.taps.indices.len();
+        self.sums.wrapping_add((v - self.vectors.start) * taps * self.channels.depth * S::LANES)
+    }
+
+    /// Adds a tile to the sums of register `v`. At a `BORDER` a tile may be narrow and its windows reach out of the
+    /// image.
+    ///
+    /// # Safety
+    /// That of [`run`].
+    #[inline(always)]
+    unsafe fn tile<S: Simd<T>, R: Read, const K: usize, const STEP: usize, const BORDER: bool>(
+        &self,
+        simd: S,
+        read: R,
+        v: usize,
+        tile: &Range<usize>,
+    ) {
+        let (windows, channels) = (&self.windows, self.channels);
+        let (pixel, width, depth) = (windows.pixel, windows.width, channels.depth);
+        let first = windows.column(tile);
+        let columns = (tile.len() - 1) * STEP + K;
+        let count = if BORDER { tile.len() } else { PIXELS };
+        // SAFETY: the tile's outputs are the row's; sums have `K` registers for every kernel row and channel of the
+        // depth; columns are read only inside of the image, which inner tiles do not leave.
+        unsafe {
+            let dy = self.gradients(simd, v, count, tile.start, S::LANES);
+            for kernel_row in windows.inside.clone() {
+                let x = windows.row(kernel_row).wrapping_add(channels.vectors[v][1]);
+                let x = x.wrapping_offset(first * pixel as isize);
+                for i in 0..depth {
+                    let sums = self.sums::<S>(v).add((kernel_row * depth + i) * K * S::LANES);
+                    let mut acc = [simd.splat(T::ZERO); K];
+                    for (k, acc) in acc.iter_mut().enumerate() {
+                        *acc = simd.load_ptr(sums.add(k * S::LANES));
+                    }
+                    for_each_column!((PIXELS - 1) * STEP + K, |J| {
+                        let inside = J < columns && ((first + J as isize) as usize) < width;
+                        if !BORDER || inside {
+                            let x = read.read(simd, x.wrapping_add(J * pixel), i, S::LANES);
+                            for k in 0..K {
+                                if J >= k && (J - k) % STEP == 0 && (J - k) / STEP < PIXELS {
+                                    acc[k] = simd.mul_add(x, dy[(J - k) / STEP], acc[k]);
+                                }
+                            }
+                        }
+                    });
+                    for (k, &acc) in acc.iter().enumerate() {
+                        simd.store_ptr(acc, sums.add(k * S::LANES));
+                    }
+                }
+            }
+        }
+    }
+
+    /// As [`tile`](Self::tile), for any windows and any number of live lanes.
+    ///
+    /// # Safety
+    /// That of [`run`].
+    #[inline(always)]
+    unsafe fn any<S: Simd<T>, R: Read>(&self, simd: S, read: R, v: usize, tile: &Range<usize>) {
+        let (windows, channels) = (&self.windows, self.channels);
+        let (columns, depth, live) = (&windows.taps.columns, channels.depth, channels.live());
+        // SAFETY: as in `tile`; only pixels inside of the image are read.
+        unsafe {
+            let dy = self.gradients(simd, v, tile.len(), tile.start, live);
+            for kernel_row in windows.inside.clone() {
+                let x = windows.row(kernel_row).wrapping_add(channels.vectors[v][1]);
+                for i in 0..depth {
+                    for (k, offset) in columns.iter().enumerate() {
+                        let sum = self.sums::<S>(v).add(((kernel_row * depth + i) * columns.len() + k) * S::LANES);
+                        let mut acc = simd.load_ptr(sum);
+                        for p in 0..PIXELS {
+                            let column = (((tile.start + p) * windows.step) as isize + offset) as usize;
+                            if p < tile.len() && column < windows.width {
+                                let x = read.read(simd, x.wrapping_add(column * windows.pixel), i, live);
+                                acc = simd.mul_add(x, dy[p], acc);
+                            }
+                        }
+                        simd.store_ptr(acc, sum);
+                    }
+                }
+            }
+        }
+    }
+}
