@@ -5,6 +5,9 @@ use super::gemm::reduce::reduce;
 use super::gemm::{Grid, Matrix, Packed};
 use crate::{Element, Error, Result, Tensor};
 
+/// Rows of A up to which packing B costs more than it saves.
+const FEW_ROWS: usize = 4;
+
 /// `a · b` for `a` `[M, K]` and `b` `[K, N]`: `[M, N]`.
 ///
 /// ```
@@ -20,6 +23,11 @@ pub fn matmul<T: Element>(a: &Tensor<T>, b: &Tensor<T>) -> Result<Tensor<T>> {
     let [rows, n] = matrix("matmul", "right operand", b)?;
     if rows != k {
         return Err(Error::shape("matmul", "right operand", format!("[{k}, N]"), b.shape()));
+    }
+    if (1..=FEW_ROWS).contains(&m) && k > 0 {
+        // B is read once, where it lies; A turned around is small.
+        let turned = Tensor::from_fn([k, m], |i| a.data()[i % m * k + i / m]);
+        return matmul_tn(&turned, b);
     }
     Ok(product(a, [m, k, n], b, Matrix { group: 0, tap: 0, row: n, column: 1 }))
 }
@@ -43,7 +51,7 @@ pub fn matmul_tn<T: Element>(a: &Tensor<T>, b: &Tensor<T>) -> Result<Tensor<T>> 
     }
     let mut out = Tensor::scratch([m, n]);
     let (a, b) = (Rows { data: a.data(), columns: m, k: m }, Rows { data: b.data(), columns: n, k: n });
-    reduce(&Grid::rows(k), a, b, 1).rows(out.data_mut());
+    reduce(&Grid::rows(k), a, b, 1, out.data_mut());
     Ok(out)
 }
 

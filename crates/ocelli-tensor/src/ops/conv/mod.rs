@@ -231,6 +231,6 @@ pub fn conv2d_backward_weight<T: Element>(
     }
     let (grid, x, k) = source(&g, x);
     let dy = Rows { data: dy.data(), columns: g.out_channels, k: g.group()[1] };
-    reduce(&grid, dy, Rows { data: x.data(), columns: g.in_channels, k }, groups).columns(dw.data_mut());
+    reduce(&grid, Rows { data: x.data(), columns: g.in_channels, k }, dy, groups, dw.data_mut());
     Ok(dw)
 }

@@ -218,6 +218,7 @@ impl<T: Element> Kernel<T> for Tiles<'_, T> {
                 for k_start in (0..k).step_by(k_block) {
                     let (tap_count, k_count) = (tap_block.min(taps - tap), k_block.min(k - k_start));
                     let ends = tap + tap_count == taps && k_start + k_count == k;
+                    let rows_of_b = b[(tap * k + k_start) * this.b.width..].as_ptr();
                     for t in 0..tiles {
                         let tile = cut(rows, tiles, t);
                         let block = Block {
@@ -226,7 +227,7 @@ impl<T: Element> Kernel<T> for Tiles<'_, T> {
                             taps: tap_count,
                             k_start,
                             k_count,
-                            b: b[(tap * k + k_start) * this.b.width..].as_ptr(),
+                            b: rows_of_b,
                             targets: this.targets[tile.clone()].as_ptr(),
                             out: this.out,
                             column: this.column + first_column,
@@ -237,11 +238,7 @@ impl<T: Element> Kernel<T> for Tiles<'_, T> {
                         let vectors = live.div_ceil(S::LANES);
                         // SAFETY: the promise made to `Panels::run`; a panel has `taps · k` rows, and `vectors` is chosen by `live`.
                         unsafe {
-                            with_tile!(S, tile.len(), vectors, |R, V| tile::gather::<T, S, R, V>(
-                                simd,
-                                &block,
-                                this.b.width
-                            ));
+                            with_tile!(S, tile.len(), vectors, |R, V| tile::gather::<T, S, R, V>(simd, &block));
                         }
                     }
                 }

@@ -2,7 +2,7 @@
 //!
 //! - [`gather`]: `C[target(r), n] = Σₜ Σₖ A[source(r, t) + k] · B[t, k, n]`. Rows of `A` are found through pointers, one
 //!   for every tap, so that a convolution needs no im2col buffer; `B` is packed into panels ([`pack`]).
-//! - [`reduce`]: `C[t, m, n] = Σₚ A[p, m] · B[source(p, t) + n]`, the product over pixels that gives weight gradients.
+//! - [`reduce`]: `C[t, m, n] = Σₚ A[source(p, t) + m] · B[p, n]`, the product over pixels that gives weight gradients.
 //!
 //! [`grid`] says which pixel is whose source, [`tile`] holds the register tiles, and the loops around them stand in
 //! `gather` and `reduce`. Each C element is summed by one task in one order, whatever the number of threads.

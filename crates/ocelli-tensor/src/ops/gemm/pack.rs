@@ -95,13 +95,23 @@ fn copy<T: Element>(source: &[T], at: Matrix, rows: &mut [T], width: usize, live
         }
         return;
     }
-    // A transposed source: a block of rows at a time, so that the lines written stay in the first-level cache.
-    const BLOCK: usize = 32;
-    for (b, block) in rows.chunks_mut(BLOCK * width).enumerate() {
-        for n in 0..live {
-            let column = &source[n * at.column + b * BLOCK * at.row..];
+    // A transposed source, some columns at a time, so that a row is written in pieces rather than in single elements,
+    // and some rows at a time, so that the lines written stay in the first-level cache.
+    const ROWS: usize = 32;
+    const COLUMNS: usize = 8;
+    for (b, block) in rows.chunks_mut(ROWS * width).enumerate() {
+        let source = &source[b * ROWS * at.row..];
+        let whole = live / COLUMNS * COLUMNS;
+        for first in (0..whole).step_by(COLUMNS) {
+            let columns: [&[T]; COLUMNS] = std::array::from_fn(|n| &source[(first + n) * at.column..]);
             for (k, row) in block.chunks_exact_mut(width).enumerate() {
-                row[n] = column[k * at.row];
+                let piece: [T; COLUMNS] = std::array::from_fn(|n| columns[n][k * at.row]);
+                row[first..first + COLUMNS].copy_from_slice(&piece);
+            }
+        }
+        for n in whole..live {
+            for (k, row) in block.chunks_exact_mut(width).enumerate() {
+                row[n] = source[n * at.column + k * at.row];
             }
         }
     }

@@ -41,7 +41,11 @@ pub(super) struct Block<'a, T> {
     pub finish: Option<&'a Finish<T>>,
 }
 
-/// Computes a block with a tile of `ROWS` rows and `VECTORS` registers, in panels of `width` columns.
+/// Steps of the common dimension between two branches. Short taps (64 channels) would otherwise pay for a mispredicted
+/// loop end each.
+const UNROLL: usize = 4;
+
+/// Computes a block with a tile of `ROWS` rows and `VECTORS` registers.
 ///
 /// # Safety
 /// All pointers of `block` must be valid as described there, for `ROWS` rows; nobody else may access the elements of
@@ -50,14 +54,14 @@ pub(super) struct Block<'a, T> {
 pub(super) unsafe fn gather<T: Element, S: Simd<T>, const ROWS: usize, const VECTORS: usize>(
     simd: S,
     block: &Block<'_, T>,
-    width: usize,
 ) {
+    let width = S::LANES * S::TILE_VECTORS;
     // The live columns of the last register.
     let last = block.live - (VECTORS - 1) * S::LANES;
     let lanes = |v: usize| if v + 1 == VECTORS { last } else { S::LANES };
     let mut acc = [[simd.splat(T::ZERO); VECTORS]; ROWS];
     // SAFETY: the pointers are valid as the caller vouches; `targets`, `out`, `bias` and `residual` are accessed at
-    // `live` columns only, and panels are `width ≥ VECTORS · LANES` wide.
+    // `live` columns only, and panels of this token are `width ≥ VECTORS · LANES` wide.
     unsafe {
         let mut out = [block.out; ROWS];
         for (i, out) in out.iter_mut().enumerate() {
@@ -69,6 +73,11 @@ pub(super) unsafe fn gather<T: Element, S: Simd<T>, const ROWS: usize, const VEC
                     acc[i][v] = load(simd, out[i].add(v * S::LANES), lanes(v));
                 }
             }
+        } else {
+            for i in 0..ROWS {
+                simd.prefetch(out[i]);
+                simd.prefetch(out[i].wrapping_add(block.live - 1));
+            }
         }
         let mut b = block.b;
         for tap in 0..block.taps {
@@ -76,17 +85,17 @@ pub(super) unsafe fn gather<T: Element, S: Simd<T>, const ROWS: usize, const VEC
             for (i, a) in a.iter_mut().enumerate() {
                 *a = (*block.sources.add(tap * block.stride + i)).add(block.k_start);
             }
-            for k in 0..block.k_count {
-                let mut row = [simd.splat(T::ZERO); VECTORS];
-                for (v, row) in row.iter_mut().enumerate() {
-                    *row = simd.load_ptr(b.add(v * S::LANES));
+            let mut k = 0;
+            while k + UNROLL <= block.k_count {
+                for u in 0..UNROLL {
+                    step(simd, &a, k + u, b.add(u * width), &mut acc);
                 }
-                for i in 0..ROWS {
-                    let x = simd.splat(*a[i].add(k));
-                    for v in 0..VECTORS {
-                        acc[i][v] = simd.mul_add(x, row[v], acc[i][v]);
-                    }
-                }
+                k += UNROLL;
+                b = b.add(UNROLL * width);
+            }
+            while k < block.k_count {
+                step(simd, &a, k, b, &mut acc);
+                k += 1;
                 b = b.add(width);
             }
         }
@@ -97,6 +106,32 @@ pub(super) unsafe fn gather<T: Element, S: Simd<T>, const ROWS: usize, const VEC
             for v in 0..VECTORS {
                 store(simd, acc[i][v], out[i].add(v * S::LANES), lanes(v));
             }
+        }
+    }
+}
+
+/// One step of a gathered product: C[i, n] += A[i, k] · B[n].
+///
+/// # Safety
+/// Each row of A must be readable at `k`, and `b` for `VECTORS` registers.
+#[inline(always)]
+unsafe fn step<T: Element, S: Simd<T>, const ROWS: usize, const VECTORS: usize>(
+    simd: S,
+    a: &[*const T; ROWS],
+    k: usize,
+    b: *const T,
+    acc: &mut [[S::V; VECTORS]; ROWS],
+) {
+    let mut row = [simd.splat(T::ZERO); VECTORS];
+    for v in 0..VECTORS {
+        // SAFETY: the caller's promise.
+        row[v] = unsafe { simd.load_ptr(b.add(v * S::LANES)) };
+    }
+    for i in 0..ROWS {
+        // SAFETY: the caller's promise.
+        let x = simd.splat(unsafe { *a[i].add(k) });
+        for v in 0..VECTORS {
+            acc[i][v] = simd.mul_add(x, row[v], acc[i][v]);
         }
     }
 }
@@ -143,14 +178,11 @@ unsafe fn finish<T: Element, S: Simd<T>, const ROWS: usize, const VECTORS: usize
 
 /// A block of a product over pixels: `ROWS` columns of A against one run of B's columns.
 pub(super) struct Strip<T> {
-    /// The first of `count` rows of A, `a_stride` apart.
+    /// A panel: `count` rows of `ROWS` elements.
     pub a: *const T,
-    pub a_stride: usize,
-    /// The rows of B that belong to them.
-    pub b: *const *const T,
+    /// `count` rows of a tile's full width.
+    pub b: *const T,
     pub count: usize,
-    /// Added to each row of B.
-    pub column: usize,
     pub live: usize,
     /// `ROWS` rows of C, `c_stride` apart.
     pub c: *mut T,
@@ -162,17 +194,18 @@ pub(super) struct Strip<T> {
 /// C[i, n] += Σₚ A[p, i] · B[p, n] over a strip.
 ///
 /// # Safety
-/// All pointers of `strip` must be valid as described there; nobody else may access the `ROWS × live` elements of C;
-/// and `(VECTORS − 1) · LANES < live ≤ VECTORS · LANES`. With `PARTIAL` unset, `live` must be `VECTORS · LANES`.
+/// All pointers of `strip` must be valid as described there, the rows of B for `VECTORS` registers; nobody else may
+/// access the `ROWS × live` elements of C; and `(VECTORS − 1) · LANES < live ≤ VECTORS · LANES`.
 #[inline(always)]
-pub(super) unsafe fn reduce<T: Element, S: Simd<T>, const ROWS: usize, const VECTORS: usize, const PARTIAL: bool>(
+pub(super) unsafe fn reduce<T: Element, S: Simd<T>, const ROWS: usize, const VECTORS: usize>(
     simd: S,
     strip: &Strip<T>,
 ) {
-    let last = if PARTIAL { strip.live - (VECTORS - 1) * S::LANES } else { S::LANES };
+    let width = S::LANES * S::TILE_VECTORS;
+    let last = strip.live - (VECTORS - 1) * S::LANES;
     let lanes = |v: usize| if v + 1 == VECTORS { last } else { S::LANES };
     let mut acc = [[simd.splat(T::ZERO); VECTORS]; ROWS];
-    // SAFETY: the pointers are valid as the caller vouches, and only live columns are accessed.
+    // SAFETY: the pointers are valid as the caller vouches, and only live columns of C are accessed.
     unsafe {
         if !strip.first {
             for i in 0..ROWS {
@@ -181,20 +214,18 @@ pub(super) unsafe fn reduce<T: Element, S: Simd<T>, const ROWS: usize, const VEC
                 }
             }
         }
-        let mut a = strip.a;
-        for p in 0..strip.count {
-            let b = (*strip.b.add(p)).add(strip.column);
-            let mut row = [simd.splat(T::ZERO); VECTORS];
-            for (v, row) in row.iter_mut().enumerate() {
-                *row = load(simd, b.add(v * S::LANES), lanes(v));
+        let (mut a, mut b) = (strip.a, strip.b);
+        let mut rest = strip.count;
+        while rest >= UNROLL {
+            for _ in 0..UNROLL {
+                outer(simd, a, b, &mut acc);
+                (a, b) = (a.add(ROWS), b.add(width));
             }
-            for i in 0..ROWS {
-                let x = simd.splat(*a.add(i));
-                for v in 0..VECTORS {
-                    acc[i][v] = simd.mul_add(x, row[v], acc[i][v]);
-                }
-            }
-            a = a.add(strip.a_stride);
+            rest -= UNROLL;
+        }
+        for _ in 0..rest {
+            outer(simd, a, b, &mut acc);
+            (a, b) = (a.add(ROWS), b.add(width));
         }
         for i in 0..ROWS {
             for v in 0..VECTORS {
@@ -204,10 +235,35 @@ pub(super) unsafe fn reduce<T: Element, S: Simd<T>, const ROWS: usize, const VEC
     }
 }
 
+/// One step of a product over pixels, an outer product: C[i, n] += A[i] · B[n].
+///
+/// # Safety
+/// `ROWS` elements must be readable at `a`, `VECTORS` registers at `b`.
+#[inline(always)]
+unsafe fn outer<T: Element, S: Simd<T>, const ROWS: usize, const VECTORS: usize>(
+    simd: S,
+    a: *const T,
+    b: *const T,
+    acc: &mut [[S::V; VECTORS]; ROWS],
+) {
+    let mut row = [simd.splat(T::ZERO); VECTORS];
+    for v in 0..VECTORS {
+        // SAFETY: the caller's promise.
+        row[v] = unsafe { simd.load_ptr(b.add(v * S::LANES)) };
+    }
+    for i in 0..ROWS {
+        // SAFETY: the caller's promise.
+        let x = simd.splat(unsafe { *a.add(i) });
+        for v in 0..VECTORS {
+            acc[i][v] = simd.mul_add(x, row[v], acc[i][v]);
+        }
+    }
+}
+
 /// # Safety
 /// `lanes` elements must be readable at `src`.
 #[inline(always)]
-unsafe fn load<T: Element, S: Simd<T>>(simd: S, src: *const T, lanes: usize) -> S::V {
+pub(super) unsafe fn load<T: Element, S: Simd<T>>(simd: S, src: *const T, lanes: usize) -> S::V {
     // SAFETY: the caller's promise.
     unsafe { if lanes == S::LANES { simd.load_ptr(src) } else { simd.load_partial_ptr(src, lanes) } }
 }

@@ -70,14 +70,17 @@ fn accumulate<T: Element>(field: &Field<'_, T>, dy: &[T], pixels: Range<usize>, 
         field.gather(start..start + count, tap..tap + 1, sampled);
         let dy = &dy[start * out_channels..(start + count) * out_channels];
         for (group, sums) in sums.chunks_exact_mut(cin * cout).enumerate() {
-            let b: Vec<*const T> = (0..count).map(|row| dy[row * out_channels + group * cout..].as_ptr()).collect();
+            let a: Vec<*const T> = sampled.chunks_exact(in_channels).map(|row| row[group * cin..].as_ptr()).collect();
             let strips = Strips {
-                a: sampled[group * cin..].as_ptr(),
-                a_stride: in_channels,
-                b: &b,
+                a: &a,
+                count,
+                b: dy[group * cout..].as_ptr(),
+                b_stride: out_channels,
                 m: cin,
                 n: cout,
                 c: sums.as_mut_ptr(),
+                c_stride: cout,
+                c_tap: cin * cout,
                 first: start == pixels.start,
             };
             // SAFETY: the rows are a group's channels within `sampled` and `dy`, and `sums` is borrowed mutably.
