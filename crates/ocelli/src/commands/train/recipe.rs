@@ -39,7 +39,9 @@ pub fn choose(train: &Train, data: &Data) -> Result<Config> {
         return Ok(Config { pretrained: Some(path.display().to_string()), ..config });
     }
     if data.source == "digits" {
-        return Ok(Config::digits(model.unwrap_or(DIGITS_MODEL)));
+        let mut config = Config::digits(model.unwrap_or(DIGITS_MODEL));
+        enlarge(&mut config.preprocessing, variant(&config.model)?.least_size);
+        return Ok(config);
     }
     let seen = Seen::of(data)?;
     if seen.side <= SMALL {
@@ -53,6 +55,12 @@ pub fn choose(train: &Train, data: &Data) -> Result<Config> {
     let variant = variant(model.unwrap_or(LARGE_MODEL))?;
     let preprocessing = pretrained::preprocessing(variant, 3);
     Ok(Config::from_scratch(variant.name, &data.source, data.classes.clone(), preprocessing))
+}
+
+/// Scales pictures up to the least size that a network takes.
+fn enlarge(preprocessing: &mut Preprocessing, least: usize) {
+    preprocessing.crop = preprocessing.crop.max(least);
+    preprocessing.resize = preprocessing.resize.max(least);
 }
 
 /// Fine-tuning of the weights that are built in, unless another model is asked for.
