@@ -94,7 +94,7 @@ enum Shortcut<T: Element> {
     None,
     Identity,
     /// 1×1, where the shape changes.
-    Projection(ConvNorm<T>),
+    Projection(Box<ConvNorm<T>>),
 }
 
 impl<T: Element> Block<T> {
@@ -122,7 +122,7 @@ impl<T: Element> Block<T> {
         };
         let shortcut = match config.residual {
             false => Shortcut::None,
-            true if stride != 1 || in_channels != out_channels => Shortcut::Projection(project()?),
+            true if stride != 1 || in_channels != out_channels => Shortcut::Projection(Box::new(project()?)),
             true => Shortcut::Identity,
         };
         Ok(Block { inner: units, last, shortcut })
