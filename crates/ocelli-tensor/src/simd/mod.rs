@@ -32,6 +32,8 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 pub mod math;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod portable;
 
 use std::cell::Cell;
@@ -168,15 +170,18 @@ pub enum Isa {
     Avx2,
     /// x86-64 with AVX-512 F, DQ, BW and VL.
     Avx512,
+    /// 64-bit Arm with NEON, which is all of them.
+    Neon,
 }
 
 impl Isa {
-    /// `portable`, `avx2`, `avx512`
+    /// `portable`, `avx2`, `avx512`, `neon`
     pub fn name(self) -> &'static str {
         match self {
             Isa::Portable => "portable",
             Isa::Avx2 => "avx2",
             Isa::Avx512 => "avx512",
+            Isa::Neon => "neon",
         }
     }
 }
@@ -191,6 +196,8 @@ pub fn available() -> &'static [Isa] {
             list.extend(avx2::Avx2::new().map(|_| Isa::Avx2));
             list.extend(avx512::Avx512::new().map(|_| Isa::Avx512));
         }
+        #[cfg(target_arch = "aarch64")]
+        list.extend(neon::Neon::new().map(|_| Isa::Neon));
         list
     });
     &AVAILABLE
@@ -201,7 +208,7 @@ thread_local! {
 }
 
 /// The instruction set that kernels use on this thread: the best one, unless `OCELLI_ISA` (`portable`, `avx2`,
-/// `avx512`) names a lesser one or [`with_isa`] is in force.
+/// `avx512`, `neon`) names a lesser one or [`with_isa`] is in force.
 pub fn current() -> Isa {
     static DEFAULT: LazyLock<Isa> = LazyLock::new(|| {
         let asked = std::env::var("OCELLI_ISA").ok();
@@ -239,6 +246,11 @@ pub(crate) fn dispatch_f32<K: Kernel<f32>>(isa: Isa, kernel: K) -> K::Output {
         },
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 => match avx2::Avx2::new() {
+            Some(token) => token.vectorize(kernel),
+            None => kernel.run(portable::Portable),
+        },
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon => match neon::Neon::new() {
             Some(token) => token.vectorize(kernel),
             None => kernel.run(portable::Portable),
         },
