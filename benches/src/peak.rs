@@ -1,7 +1,7 @@
 //! This machine's peaks: fused multiply-adds from registers, and copying between buffers that no cache holds.
 //!
-//! A processor's frequency moves while a table is measured, so a [`Meter`] reads the peak again between rows, and a row
-//! is compared with the readings next to it.
+//! A processor's frequency moves while a table is measured, so a [`Meter`] reads the peak again between rows. Whatever
+//! else the machine does disturbs a reading now and then, so a row is compared with the median of its neighbours.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -11,6 +11,9 @@ use ocelli_tensor::threads;
 
 use crate::clock::median;
 
+/// The readings that a row is compared with.
+const NEIGHBOURS: usize = 5;
+
 /// A peak that is measured again and again.
 pub struct Meter {
     measure: Box<dyn FnMut() -> f64>,
@@ -18,27 +21,30 @@ pub struct Meter {
 }
 
 impl Meter {
-    /// GFLOP/s of [`gflops`] on all threads of the pool.
-    pub fn gflops() -> Self {
-        Meter::new(|| gflops(threads::count()))
+    /// GFLOP/s of independent fused multiply-adds on so many threads of the pool.
+    pub fn gflops(threads: usize) -> Self {
+        Meter::new(move || gflops(threads))
     }
 
-    /// GB/s of copying: see [`copying`].
+    /// GB/s, read plus written, of copying on all threads of the pool.
     pub fn copying() -> Self {
         Meter::new(copying())
     }
 
     fn new(mut measure: impl FnMut() -> f64 + 'static) -> Self {
-        let first = measure();
-        Meter { measure: Box::new(measure), readings: vec![first] }
+        let readings = (0..NEIGHBOURS).map(|_| measure()).collect();
+        Meter { measure: Box::new(measure), readings }
     }
 
-    /// Measures again, and returns the peak of what ran since the last time: the mean of both readings.
-    pub fn since_last(&mut self) -> f64 {
-        let last = self.readings[self.readings.len() - 1];
-        let now = (self.measure)();
-        self.readings.push(now);
-        (last + now) / 2.0
+    /// Measures again, and returns the median of the latest readings.
+    pub fn read(&mut self) -> f64 {
+        self.readings.push((self.measure)());
+        self.latest()
+    }
+
+    /// The median of the latest readings.
+    pub fn latest(&self) -> f64 {
+        median(&mut self.readings[self.readings.len() - NEIGHBOURS..].to_vec())
     }
 
     /// The least, the median and the largest reading.
@@ -51,7 +57,7 @@ impl Meter {
 
 /// GFLOP/s of independent fused multiply-adds on so many threads of the pool, on the current instruction set: the median
 /// of about 20 ms.
-pub fn gflops(threads: usize) -> f64 {
+fn gflops(threads: usize) -> f64 {
     const ROUNDS: usize = 1_000_000;
     struct Fma;
     impl Kernel<f32> for Fma {
@@ -80,7 +86,7 @@ pub fn gflops(threads: usize) -> f64 {
 
 /// A function that measures the GB/s, read plus written, of copying 64 MiB on all threads of the pool: the median of 5
 /// copies.
-pub fn copying() -> impl FnMut() -> f64 {
+fn copying() -> impl FnMut() -> f64 {
     const BYTES: usize = 64 << 20;
     const CHUNK: usize = 1 << 18;
     let from = vec![1.0f32; BYTES / 4];

@@ -8,6 +8,7 @@ use ocelli_benches::layers::Layer;
 use ocelli_benches::peak::Meter;
 use ocelli_tensor::ops::conv::{Algorithm, Pass, planned};
 use ocelli_tensor::ops::{PackedConv, conv2d, conv2d_backward_input, conv2d_backward_weight};
+use ocelli_tensor::threads;
 
 /// A pass over a layer, which returns nothing but takes its time.
 pub struct Run {
@@ -90,7 +91,7 @@ pub fn table(layers: &[Layer], batch: usize, pass: &str, only: &str) {
         "faults"
     );
     let only = only.replace('x', "×");
-    let mut meter = Meter::gflops();
+    let mut meter = Meter::gflops(threads::count());
     let mut totals = BTreeMap::<(usize, String), Total>::new();
     for (i, layer) in layers.iter().enumerate().filter(|(_, layer)| layer.to_string().contains(&only)) {
         let runs = PASSES.iter().enumerate().filter(|(_, run)| run.name.contains(pass));
@@ -98,7 +99,7 @@ pub fn table(layers: &[Layer], batch: usize, pass: &str, only: &str) {
             .filter(|(_, run)| i > 0 || run.name != "backward input")
             .map(|(p, run)| (p, time((run.prepare)(layer, batch))))
             .collect();
-        let peak = meter.since_last();
+        let peak = meter.read();
         for (p, sample) in samples {
             let run = &PASSES[p];
             let share = layer.flops(batch) / 1e9 / sample.seconds / peak;

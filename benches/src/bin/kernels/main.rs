@@ -12,7 +12,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use ocelli_benches::layers::{Layer, NETWORKS};
-use ocelli_benches::peak;
+use ocelli_benches::peak::Meter;
 use ocelli_tensor::{simd, threads};
 
 /// Times kernels and prints each one's share of this machine's peak, which is measured in the same run
@@ -123,9 +123,9 @@ fn run(Threads { threads }: &Threads, table: impl FnOnce() + Send) {
             "{} threads, {}: peak of one thread {:.0} GFLOP/s, of all {:.0} GFLOP/s; copy {:.1} GB/s",
             threads::count(),
             simd::current().name(),
-            peak::gflops(1),
-            peak::gflops(threads::count()),
-            peak::copying()()
+            Meter::gflops(1).latest(),
+            Meter::gflops(threads::count()).latest(),
+            Meter::copying().latest()
         );
         table();
     });

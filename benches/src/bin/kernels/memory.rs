@@ -26,7 +26,7 @@ pub fn table(only: &str) {
             "{kernel:<34}{shape:<30}{:>10.3}{:>10.1}{speed:>10.1}{:>8.1}{:>8}",
             sample.ms(),
             bytes / 1e6,
-            100.0 * speed / meter.since_last(),
+            100.0 * speed / meter.read(),
             sample.shown_faults()
         );
     }

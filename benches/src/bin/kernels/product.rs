@@ -3,9 +3,10 @@
 use std::hint::black_box;
 
 use ocelli_benches::clock::in_turns;
-use ocelli_benches::peak::{self, Meter};
+use ocelli_benches::peak::Meter;
 use ocelli_benches::peers;
 use ocelli_benches::products::{PRODUCTS, Product};
+use ocelli_tensor::threads;
 
 /// Prints each product by Ocelli, `matrixmultiply` and `gemm`, timed in turns.
 pub fn table() {
@@ -25,8 +26,8 @@ pub fn table() {
         "gemm",
         "faults"
     );
-    let mut meter = Meter::gflops();
-    let copy = peak::copying()();
+    let mut meter = Meter::gflops(threads::count());
+    let copy = Meter::copying().latest();
     for product in PRODUCTS {
         let Product { kind, size, .. } = *product;
         let [a, b] = product.operands();
@@ -38,7 +39,7 @@ pub fn table() {
             &mut || peers::matrixmultiply(size, left, right, black_box(theirs)),
             &mut || peers::gemm(size, left, right, black_box(others)),
         ]);
-        let peak = meter.since_last();
+        let peak = meter.read();
         let [gflops, matrixmultiply, gemm] = samples.map(|sample| product.flops() / sample.seconds / 1e9);
         let bandwidth = product.bytes() / samples[0].seconds / 1e9;
         println!(
