@@ -55,6 +55,12 @@ fn lanes<T: Element>() -> usize {
     simd::dispatch::<T, _>(Lanes)
 }
 
+/// The pixel of a tile that reads column `j` of the tile's input with tap `k`.
+#[inline(always)]
+const fn pixel_of(j: usize, k: usize, step: usize) -> Option<usize> {
+    if j >= k && (j - k).is_multiple_of(step) { Some((j - k) / step) } else { None }
+}
+
 /// Whether the groups are narrow enough for this module, and there are any.
 fn is_narrow(g: &Geometry) -> bool {
     g.groups > 1 && g.group().into_iter().all(|channels| (1..=NARROW).contains(&channels))

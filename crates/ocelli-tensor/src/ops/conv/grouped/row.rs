@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use super::channels::Reads;
 use super::filters::Filters;
+use super::pixel_of;
 use super::read::{Group, Own, Read, Spread, for_each_column, load, store, with_windows};
 use super::windows::{PIXELS, Windows};
 use crate::Element;
@@ -116,8 +117,9 @@ impl<T: Element> Row<'_, T> {
                         if !BORDER || inside {
                             let x = read.read(simd, x.wrapping_add(J * pixel), i, S::LANES);
                             for k in 0..K {
-                                if J >= k && (J - k) % STEP == 0 && (J - k) / STEP < PIXELS {
-                                    let p = (J - k) / STEP;
+                                if let Some(p) = pixel_of(J, k, STEP)
+                                    && p < PIXELS
+                                {
                                     acc[p] = simd.mul_add(x, w[k], acc[p]);
                                 }
                             }

@@ -6,6 +6,7 @@
 use std::ops::Range;
 
 use super::channels::{Channels, Reads};
+use super::pixel_of;
 use super::read::{Group, Own, Read, Spread, for_each_column, load, with_windows};
 use super::windows::{PIXELS, Windows};
 use crate::Element;
@@ -138,8 +139,10 @@ impl<T: Element> SumRow<'_, T> {
                         if !BORDER || inside {
                             let x = read.read(simd, x.wrapping_add(J * pixel), i, S::LANES);
                             for k in 0..K {
-                                if J >= k && (J - k) % STEP == 0 && (J - k) / STEP < PIXELS {
-                                    acc[k] = simd.mul_add(x, dy[(J - k) / STEP], acc[k]);
+                                if let Some(p) = pixel_of(J, k, STEP)
+                                    && p < PIXELS
+                                {
+                                    acc[k] = simd.mul_add(x, dy[p], acc[k]);
                                 }
                             }
                         }
