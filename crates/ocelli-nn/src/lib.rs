@@ -22,7 +22,7 @@ pub use init::{Fan, Init};
 pub use layers::{
     AdaptiveAvgPool2d, AvgPool2d, BatchNorm2d, BatchNormOptions, Branches, Conv2d, Conv2dOptions, ConvNorm,
     ConvPadding, DeformConv2d, DeformConv2dPack, DeformOptions, Dropout, Flatten, GlobalAvgPool, Layer, Linear,
-    LinearOptions, MaxPool2d, Sequential,
+    LinearOptions, MaxPool2d, Sequential, SqueezeExcitation, SqueezeOptions, StochasticDepth,
 };
 pub use layout::Layout;
 pub use mode::{Mode, Randomness};

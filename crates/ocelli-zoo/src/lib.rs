@@ -6,6 +6,7 @@ pub use ocelli_nn as nn;
 pub mod alexnet;
 mod architecture;
 pub mod cifar_resnet;
+pub mod densenet;
 pub mod efficientnet;
 mod error;
 pub mod googlenet;
@@ -15,6 +16,7 @@ pub mod preact_resnet;
 mod registry;
 pub mod resnet;
 pub mod resnext;
+pub mod senet;
 #[cfg(test)]
 mod testing;
 pub mod vgg;

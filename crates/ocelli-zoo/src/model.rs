@@ -4,7 +4,7 @@ use crate::nn::autograd::{Plan, Trace, Var, no_grad, trace};
 use crate::nn::checkpoint::Checkpoint;
 use crate::nn::tensor::{Shape, Tensor};
 use crate::nn::{self, Builder, Mode, State};
-use crate::{Architecture, Error, Options, Outputs, Result, Variant, variant};
+use crate::{Architecture, Error, Options, Outputs, Result, Variant, densenet, variant};
 
 /// A variant built for some classes.
 ///
@@ -105,6 +105,14 @@ impl Model {
 
     /// Loads a checkpoint, but for what is under these prefixes.
     fn load_but(&self, checkpoint: &Checkpoint, kept: &[String]) -> Result<()> {
+        let renamed;
+        let checkpoint = match self.variant.family {
+            "DenseNet" => {
+                renamed = densenet::with_current_names(checkpoint)?;
+                &renamed
+            }
+            _ => checkpoint,
+        };
         if kept.is_empty() {
             return Ok(self.state.load(checkpoint, true)?);
         }

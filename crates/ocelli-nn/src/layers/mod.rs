@@ -14,6 +14,8 @@ mod linear;
 mod pooling;
 mod sequential;
 mod shape;
+mod squeeze_excitation;
+mod stochastic_depth;
 
 use std::fmt::Debug;
 
@@ -31,6 +33,8 @@ pub use linear::{Linear, LinearOptions};
 pub use pooling::{AdaptiveAvgPool2d, AvgPool2d, GlobalAvgPool, MaxPool2d};
 pub use sequential::Sequential;
 pub use shape::Flatten;
+pub use squeeze_excitation::{SqueezeExcitation, SqueezeOptions};
+pub use stochastic_depth::StochasticDepth;
 
 use crate::{Mode, Result};
 
