@@ -92,12 +92,12 @@ impl<T: Element> Tensor<T> {
 
     /// All elements, row-major.
     pub fn data(&self) -> &[T] {
-        self.buffer.as_slice()
+        &self.buffer
     }
 
     /// All elements for writing; copies first if the buffer is shared.
     pub fn data_mut(&mut self) -> &mut [T] {
-        Arc::make_mut(&mut self.buffer).as_mut_slice()
+        &mut *Arc::make_mut(&mut self.buffer)
     }
 
     /// Whether no other tensor shares the buffer, so that writing costs no copy.

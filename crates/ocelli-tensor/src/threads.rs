@@ -3,12 +3,12 @@
 //! Every function here divides work into pieces that depend on the shape alone, never on the number of threads, and
 //! combines nothing itself, so results are the same bits for any number of threads (design law 7).
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, RwLock};
 
 use rayon::ThreadPool;
 use rayon::prelude::*;
 
-use crate::simd;
+use crate::simd::{self, Isa};
 
 static POOL: RwLock<Option<Arc<ThreadPool>>> = RwLock::new(None);
 
@@ -39,16 +39,15 @@ pub fn for_each(tasks: usize, f: impl Fn(usize) + Send + Sync) {
 
 /// The results of `f(0)` to `f(tasks - 1)`, in that order.
 pub fn map<R: Send>(tasks: usize, f: impl Fn(usize) -> R + Send + Sync) -> Vec<R> {
-    let results = Mutexes((0..tasks).map(|_| Mutex::new(None)).collect());
-    run(tasks, &|i| *results.lock(i) = Some(f(i)));
-    let unlocked = results.0.into_iter().map(|result| result.into_inner().unwrap_or_else(PoisonError::into_inner));
-    unlocked.map(|result| result.expect("every task has run")).collect()
+    let mut results = Vec::new();
+    results.resize_with(tasks, || None);
+    for_each_chunk(&mut results, 1, |i, result| result[0] = Some(f(i)));
+    results.into_iter().map(|result| result.expect("every task has run")).collect()
 }
 
 /// Calls `f(i, chunk)` for the consecutive chunks of `data`; the last may be shorter.
 pub fn for_each_chunk<T: Send>(data: &mut [T], chunk: usize, f: impl Fn(usize, &mut [T]) + Send + Sync) {
-    let chunks = Mutexes(data.chunks_mut(chunk.max(1)).map(Mutex::new).collect());
-    run(chunks.0.len(), &|i| f(i, &mut chunks.lock(i)));
+    run_chunks(data, chunk.max(1), &f);
 }
 
 /// As [`for_each_chunk`] over two slices at once, which are cut into equally many chunks.
@@ -57,30 +56,41 @@ pub fn for_each_chunk2<A: Send, B: Send>(
     (b, chunk_b): (&mut [B], usize),
     f: impl Fn(usize, &mut [A], &mut [B]) + Send + Sync,
 ) {
-    let pairs = a.chunks_mut(chunk_a.max(1)).zip(b.chunks_mut(chunk_b.max(1)));
-    let chunks = Mutexes(pairs.map(Mutex::new).collect());
-    run(chunks.0.len(), &|i| {
-        let (a, b) = &mut *chunks.lock(i);
-        f(i, a, b);
-    });
+    run_chunks2((a, chunk_a.max(1)), (b, chunk_b.max(1)), &f);
 }
 
-/// What tasks write: each locks its own, so nobody ever waits.
-struct Mutexes<T>(Vec<Mutex<T>>);
+// The loops over rayon. They take the function as an object, so that they are compiled for few types of elements rather
+// than for every kernel.
 
-impl<T> Mutexes<T> {
-    fn lock(&self, i: usize) -> MutexGuard<'_, T> {
-        self.0[i].lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The one loop over rayon. Not generic, so that it is compiled once rather than for every kernel.
 fn run(tasks: usize, f: &(dyn Fn(usize) + Sync)) {
-    if tasks <= 1 || count() == 1 {
+    if is_serial(tasks) {
         return (0..tasks).for_each(f);
     }
-    let isa = simd::current();
-    enter(|| (0..tasks).into_par_iter().with_max_len(1).for_each(|i| simd::with_isa(isa, || f(i))));
+    enter(|isa| (0..tasks).into_par_iter().with_max_len(1).for_each(|i| simd::with_isa(isa, || f(i))));
+}
+
+fn run_chunks<T: Send>(data: &mut [T], chunk: usize, f: &(dyn Fn(usize, &mut [T]) + Sync)) {
+    if is_serial(data.len().div_ceil(chunk)) {
+        return data.chunks_mut(chunk).enumerate().for_each(|(i, chunk)| f(i, chunk));
+    }
+    let chunks = data.par_chunks_mut(chunk).enumerate().with_max_len(1);
+    enter(|isa| chunks.for_each(|(i, chunk)| simd::with_isa(isa, || f(i, chunk))));
+}
+
+fn run_chunks2<A: Send, B: Send>(
+    (a, chunk_a): (&mut [A], usize),
+    (b, chunk_b): (&mut [B], usize),
+    f: &(dyn Fn(usize, &mut [A], &mut [B]) + Sync),
+) {
+    if is_serial(a.len().div_ceil(chunk_a)) {
+        return a.chunks_mut(chunk_a).zip(b.chunks_mut(chunk_b)).enumerate().for_each(|(i, (a, b))| f(i, a, b));
+    }
+    let chunks = a.par_chunks_mut(chunk_a).zip(b.par_chunks_mut(chunk_b)).enumerate().with_max_len(1);
+    enter(|isa| chunks.for_each(|(i, (a, b))| simd::with_isa(isa, || f(i, a, b))));
+}
+
+fn is_serial(tasks: usize) -> bool {
+    tasks <= 1 || count() == 1
 }
 
 /// How many rows of `columns` elements make a piece of streaming work that is worth a thread's attention (about
@@ -89,10 +99,12 @@ pub fn rows_per_chunk(columns: usize) -> usize {
     (16 * 1024 / columns.max(1)).max(1)
 }
 
-fn enter(f: impl FnOnce() + Send) {
+/// Calls `f` on a thread of the pool with the instruction set that its tasks are to use.
+fn enter(f: impl FnOnce(Isa) + Send) {
+    let isa = simd::current();
     match rayon::current_thread_index() {
-        Some(_) => f(),
-        None => pool().install(f),
+        Some(_) => f(isa),
+        None => pool().install(|| f(isa)),
     }
 }
 

@@ -1,9 +1,12 @@
 //! A typed, 64-byte aligned block of memory that returns to the pool when dropped.
 
+use std::fmt;
 use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut};
+
+use bytemuck::Pod;
 
 use super::pool::{self, LINE, Line};
-use crate::Element;
 
 pub(crate) struct Buffer<T> {
     lines: Vec<Line>,
@@ -11,7 +14,7 @@ pub(crate) struct Buffer<T> {
     element: PhantomData<T>,
 }
 
-impl<T: Element> Buffer<T> {
+impl<T: Pod> Buffer<T> {
     /// `len` elements of unspecified (but initialised) content.
     pub fn scratch(len: usize) -> Self {
         Self::take(len).0
@@ -21,8 +24,15 @@ impl<T: Element> Buffer<T> {
     pub fn zeros(len: usize) -> Self {
         let (mut buffer, zeroed) = Self::take(len);
         if !zeroed {
-            buffer.as_mut_slice().fill(T::ZERO);
+            buffer.fill(T::zeroed());
         }
+        buffer
+    }
+
+    /// `f(0)` to `f(len - 1)`.
+    pub fn from_fn(len: usize, f: impl Fn(usize) -> T) -> Self {
+        let mut buffer = Self::scratch(len);
+        buffer.iter_mut().enumerate().for_each(|(i, x)| *x = f(i));
         buffer
     }
 
@@ -30,21 +40,41 @@ impl<T: Element> Buffer<T> {
         let (lines, zeroed) = pool::take((len * size_of::<T>()).div_ceil(LINE));
         (Buffer { lines, len, element: PhantomData }, zeroed)
     }
+}
 
-    pub fn as_slice(&self) -> &[T] {
+impl<T: Pod> Deref for Buffer<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
         &bytemuck::cast_slice(&self.lines)[..self.len]
     }
+}
 
-    pub fn as_mut_slice(&mut self) -> &mut [T] {
+impl<T: Pod> DerefMut for Buffer<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
         &mut bytemuck::cast_slice_mut(&mut self.lines)[..self.len]
     }
 }
 
-impl<T: Element> Clone for Buffer<T> {
+impl<T: Pod> Clone for Buffer<T> {
     fn clone(&self) -> Self {
         let mut copy = Self::scratch(self.len);
-        copy.as_mut_slice().copy_from_slice(self.as_slice());
+        copy.copy_from_slice(self);
         copy
+    }
+}
+
+impl<T: Pod + PartialEq> PartialEq for Buffer<T> {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl<T: Pod + Eq> Eq for Buffer<T> {}
+
+impl<T: Pod + fmt::Debug> fmt::Debug for Buffer<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
     }
 }
 

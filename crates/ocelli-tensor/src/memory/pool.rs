@@ -1,8 +1,9 @@
 //! The pool that buffers come from and go back to.
 //!
 //! A training step allocates the same sizes again and again. Fresh memory costs a page fault for every 4 KiB, so a
-//! buffer that is dropped stays here, sorted by its size, and the next one of about that size takes it over. Sizes are
-//! rounded up to an eighth of a power of two, so that nearby sizes share.
+//! buffer that is dropped stays here, and the next one of about its size takes it over. Sizes are rounded up to an eighth
+//! of a power of two, so that nearby sizes share. No size takes another's buffers: so each size has enough of them once a
+//! step has needed its most, whatever the order in which the others came.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -59,18 +60,14 @@ fn class(lines: usize) -> usize {
 
 /// At least `lines` lines, and whether they are known to be zero. Otherwise they hold what their last owner left.
 pub(crate) fn take(lines: usize) -> (Vec<Line>, bool) {
+    if lines == 0 {
+        return (Vec::new(), true);
+    }
     let class = class(lines);
     let mut free = free();
-    // A buffer up to a quarter larger than asked will do; beyond that memory would be wasted.
-    if let Some((&size, list)) = free.range_mut(class..=class + class / 4).next() {
-        let buffer = list.pop();
-        if list.is_empty() {
-            free.remove(&size);
-        }
-        if let Some(buffer) = buffer {
-            REUSED.fetch_add(1, Ordering::Relaxed);
-            return (buffer, false);
-        }
+    if let Some(buffer) = free.get_mut(&class).and_then(Vec::pop) {
+        REUSED.fetch_add(1, Ordering::Relaxed);
+        return (buffer, false);
     }
     drop(free);
     FRESH.fetch_add(1, Ordering::Relaxed);

@@ -6,6 +6,7 @@
 //! combined in order.
 
 use super::pointwise::load;
+use crate::memory::Buffer;
 use crate::simd::{self, Kernel, Simd};
 use crate::{Element, Shape, Tensor, threads};
 
@@ -51,9 +52,9 @@ pub(crate) fn grouped_sums<T: Element, const K: usize>(
     groups: usize,
     rows: usize,
     columns: usize,
-) -> Vec<f64> {
+) -> Buffer<f64> {
     let len = K * columns;
-    let mut sums = vec![0.0; groups * len];
+    let mut sums = Buffer::zeros(groups * len);
     if sums.is_empty() {
         return sums;
     }
@@ -62,16 +63,16 @@ pub(crate) fn grouped_sums<T: Element, const K: usize>(
         let together = (chunk / rows.max(1)).max(1);
         threads::for_each_chunk(&mut sums, together * len, |i, sums| {
             for (g, sums) in sums.chunks_exact_mut(len).enumerate() {
-                sums.copy_from_slice(&chunk_sums(f, (i * together + g) * rows * columns, rows, columns));
+                chunk_sums(f, (i * together + g) * rows * columns, rows, columns, sums);
             }
         });
         return sums;
     }
     let chunks = rows.div_ceil(chunk);
-    let mut parts = vec![0.0; groups * chunks * len];
+    let mut parts = Buffer::scratch(groups * chunks * len);
     threads::for_each_chunk(&mut parts, len, |i, part| {
         let (group, first) = (i / chunks, i % chunks * chunk);
-        part.copy_from_slice(&chunk_sums(f, (group * rows + first) * columns, chunk.min(rows - first), columns));
+        chunk_sums(f, (group * rows + first) * columns, chunk.min(rows - first), columns, part);
     });
     for (sums, parts) in sums.chunks_exact_mut(len).zip(parts.chunks_exact(chunks * len)) {
         add_in_order(sums, parts);
@@ -87,13 +88,13 @@ pub(crate) fn add_in_order(sums: &mut [f64], parts: &[f64]) {
 }
 
 /// The sums over all rows of a matrix; laid out as in [`grouped_sums`].
-pub(crate) fn column_sums<T: Element, const K: usize>(f: impl Terms<T, K>, rows: usize, columns: usize) -> Vec<f64> {
+pub(crate) fn column_sums<T: Element, const K: usize>(f: impl Terms<T, K>, rows: usize, columns: usize) -> Buffer<f64> {
     grouped_sums(f, 1, rows, columns)
 }
 
 /// The sum of each row of a matrix.
-pub(crate) fn row_sums<T: Element>(f: impl Terms<T, 1>, rows: usize, columns: usize) -> Vec<f64> {
-    let mut sums = vec![0.0; rows];
+pub(crate) fn row_sums<T: Element>(f: impl Terms<T, 1>, rows: usize, columns: usize) -> Buffer<f64> {
+    let mut sums = Buffer::zeros(rows);
     let chunk = threads::rows_per_chunk(columns);
     threads::for_each_chunk(&mut sums, chunk, |i, sums| {
         simd::dispatch(Rows { f, start: i * chunk * columns, columns, sums });
@@ -121,19 +122,20 @@ pub(crate) fn rows_per_chunk(columns: usize) -> usize {
     threads::rows_per_chunk(columns).max(BLOCK)
 }
 
-/// The sums over `rows` rows from element `start` on.
+/// Writes the sums over `rows` rows from element `start` on to `sums`, laid out as in [`grouped_sums`].
 pub(crate) fn chunk_sums<T: Element, const K: usize>(
     f: impl Terms<T, K>,
     start: usize,
     rows: usize,
     columns: usize,
-) -> Vec<f64> {
-    let mut sums = vec![0.0; K * columns];
+    sums: &mut [f64],
+) {
+    debug_assert_eq!(sums.len(), K * columns);
+    sums.fill(0.0);
     if columns != 0 {
-        let mut block = vec![T::ZERO; K * padded(columns)];
-        simd::dispatch(Chunk { f, start, rows, columns, block: &mut block, sums: &mut sums });
+        let mut block = Buffer::scratch(K * padded(columns));
+        simd::dispatch(Chunk { f, start, rows, columns, block: &mut block, sums });
     }
-    sums
 }
 
 /// Room for whole registers, the widest of which is 16 lanes.

@@ -4,6 +4,7 @@
 //! smoothing of Szegedy et al. 2015, <https://arxiv.org/abs/1512.00567>. Then dlogits = (p − q) / N.
 
 use super::softmax::{exponentials, multiply};
+use crate::memory::Buffer;
 use crate::simd::{self, Kernel, Simd};
 use crate::{Element, Error, Result, Shape, Tensor, threads};
 
@@ -19,7 +20,7 @@ pub fn softmax_cross_entropy<T: Element>(
 ) -> Result<(Tensor<T>, Tensor<T>)> {
     let [rows, columns] = check("softmax_cross_entropy", "logits", logits.shape(), targets, label_smoothing)?;
     let mut probabilities = Tensor::scratch(logits.shape());
-    let mut losses = vec![0.0; rows];
+    let mut losses = Buffer::scratch(rows);
     let chunk = threads::rows_per_chunk(columns);
     threads::for_each_chunk2((probabilities.data_mut(), chunk * columns), (&mut losses, chunk), |i, y, losses| {
         let (x, targets) = (&logits.data()[i * chunk * columns..], &targets[i * chunk..]);

@@ -8,6 +8,7 @@
 //! activation's input are recomputed from x in registers.
 
 use super::{Columns, Normalization, check_shape};
+use crate::memory::Buffer;
 use crate::ops::activation::Activation;
 use crate::ops::columns::{Terms, add_in_order, chunk_sums, column_sums, rounded, rows_per_chunk};
 use crate::ops::pointwise::{load, store};
@@ -65,7 +66,7 @@ pub fn batch_norm_backward<T: Element>(
     let columns = Columns::new(OP, x, Normalization { mean, var, gamma, beta: gamma, eps })?;
     check_shape(OP, "dy", x, dy)?;
     let g = Gradient { columns: &columns, x: x.data(), dy: dy.data(), activation: None };
-    let (dgamma, dbeta) = parameter_gradients(g, column_sums(g, x.shape().rows(), columns.len()));
+    let [dgamma, dbeta] = parameter_gradients(g, column_sums(g, x.shape().rows(), columns.len()));
     let dx = through_statistics(g, x, &dgamma, &dbeta);
     Ok((dx, rounded([columns.len()], &dgamma, 1.0), rounded([columns.len()], &dbeta, 1.0)))
 }
@@ -87,7 +88,7 @@ pub fn batch_norm_backward_frozen<T: Element>(
     let g = Gradient { columns: &columns, x: x.data(), dy: dy.data(), activation: None };
     let mut dx = Tensor::scratch(x.shape());
     let sums = sums_beside(g, &mut dx, |rows, dx| simd::dispatch(Scaled { g, first: rows, dx }));
-    let (dgamma, dbeta) = parameter_gradients(g, sums);
+    let [dgamma, dbeta] = parameter_gradients(g, sums);
     Ok((dx, rounded([columns.len()], &dgamma, 1.0), rounded([columns.len()], &dbeta, 1.0)))
 }
 
@@ -133,7 +134,7 @@ pub fn batch_norm_act_backward<T: Element>(
             (sums, Some(dresidual))
         }
     };
-    let (dgamma, dbeta) = parameter_gradients(g, sums);
+    let [dgamma, dbeta] = parameter_gradients(g, sums);
     // What was stored as the residual's gradient need not be computed again.
     let g = match &dresidual {
         Some(dresidual) => Gradient { dy: dresidual.data(), activation: None, ..g },
@@ -149,25 +150,25 @@ fn sums_beside<T: Element>(
     g: Gradient<'_, T>,
     out: &mut Tensor<T>,
     write: impl Fn(usize, &mut [T]) + Send + Sync,
-) -> Vec<f64> {
+) -> Buffer<f64> {
     let len = g.columns.len();
     let chunk = rows_per_chunk(len);
-    let mut parts = vec![0.0; 2 * len * out.shape().rows().div_ceil(chunk)];
+    let mut parts = Buffer::scratch(2 * len * out.shape().rows().div_ceil(chunk));
     threads::for_each_chunk2((out.data_mut(), chunk * len), (&mut parts, 2 * len), |i, out, sums| {
         let start = i * chunk * len;
         write(start, out);
-        sums.copy_from_slice(&chunk_sums(g, start, out.len() / len, len));
+        chunk_sums(g, start, out.len() / len, len, sums);
     });
-    let mut sums = vec![0.0; 2 * len];
+    let mut sums = Buffer::zeros(2 * len);
     add_in_order(&mut sums, &parts);
     sums
 }
 
 /// (dγ, dβ) from the sums of g and g (x − mean).
-fn parameter_gradients<T: Element>(g: Gradient<'_, T>, mut sums: Vec<f64>) -> (Vec<f64>, Vec<f64>) {
-    let mut dgamma = sums.split_off(g.columns.len());
-    dgamma.iter_mut().zip(&g.columns.inverse).for_each(|(sum, inverse)| *sum *= inverse);
-    (dgamma, sums)
+fn parameter_gradients<T: Element>(g: Gradient<'_, T>, sums: Buffer<f64>) -> [Buffer<f64>; 2] {
+    let len = g.columns.len();
+    let dgamma = Buffer::from_fn(len, |c| sums[len + c] * g.columns.inverse[c]);
+    [dgamma, Buffer::from_fn(len, |c| sums[c])]
 }
 
 /// dx = scale · g + (slope · (x − mean) + shift)
@@ -175,8 +176,8 @@ fn through_statistics<T: Element>(g: Gradient<'_, T>, x: &Tensor<T>, dgamma: &[f
     let Columns { gamma, inverse, .. } = g.columns;
     let (rows, len) = (x.shape().rows() as f64, inverse.len());
     let scale = |c: usize| gamma[c].to_f64() * inverse[c];
-    let slope: Vec<T> = (0..len).map(|c| T::from_f64(-scale(c) * inverse[c] * dgamma[c] / rows)).collect();
-    let shift: Vec<T> = (0..len).map(|c| T::from_f64(-scale(c) * dbeta[c] / rows)).collect();
+    let slope = Buffer::from_fn(len, |c| T::from_f64(-scale(c) * inverse[c] * dgamma[c] / rows));
+    let shift = Buffer::from_fn(len, |c| T::from_f64(-scale(c) * dbeta[c] / rows));
     let mut dx = Tensor::scratch(x.shape());
     let chunk = threads::rows_per_chunk(len) * len;
     threads::for_each_chunk(dx.data_mut(), chunk, |i, dx| {
@@ -187,7 +188,7 @@ fn through_statistics<T: Element>(g: Gradient<'_, T>, x: &Tensor<T>, dgamma: &[f
 
 /// g = dy · act′, computed where it is needed.
 #[derive(Clone, Copy)]
-struct Gradient<'a, T> {
+struct Gradient<'a, T: Element> {
     columns: &'a Columns<'a, T>,
     x: &'a [T],
     dy: &'a [T],
@@ -251,7 +252,7 @@ impl<T: Element> Terms<T, 2> for Gradient<'_, T> {
 }
 
 /// out = g for whole rows from element `first` on.
-struct Store<'a, T> {
+struct Store<'a, T: Element> {
     g: Gradient<'a, T>,
     first: usize,
     out: &'a mut [T],
@@ -274,7 +275,7 @@ impl<T: Element> Kernel<T> for Store<'_, T> {
 }
 
 /// dx = scale · g for whole rows from element `first` on.
-struct Scaled<'a, T> {
+struct Scaled<'a, T: Element> {
     g: Gradient<'a, T>,
     first: usize,
     dx: &'a mut [T],
@@ -298,7 +299,7 @@ impl<T: Element> Kernel<T> for Scaled<'_, T> {
 }
 
 /// dx = scale · g + (slope · (x − mean) + shift) for whole rows from element `first` on.
-struct Through<'a, T> {
+struct Through<'a, T: Element> {
     g: Gradient<'a, T>,
     first: usize,
     slope: &'a [T],

@@ -17,6 +17,7 @@ pub use stats::{Moments, batch_norm_stats, batch_norm_stats_from_moments};
 
 use super::activation::Activation;
 use super::pointwise::{load, store};
+use crate::memory::Buffer;
 use crate::simd::{self, Kernel, Simd};
 use crate::{Element, Error, Result, Tensor, threads};
 
@@ -87,14 +88,14 @@ fn check_shape<T: Element>(op: &'static str, what: &'static str, x: &Tensor<T>, 
 }
 
 /// A normalisation's coefficients.
-struct Columns<'a, T> {
+struct Columns<'a, T: Element> {
     mean: &'a [T],
     gamma: &'a [T],
     beta: &'a [T],
     /// 1 / √(var + eps)
-    inverse: Vec<f64>,
+    inverse: Buffer<f64>,
     /// γ / √(var + eps)
-    scale: Vec<T>,
+    scale: Buffer<T>,
 }
 
 impl<'a, T: Element> Columns<'a, T> {
@@ -107,8 +108,8 @@ impl<'a, T: Element> Columns<'a, T> {
                 return Err(Error::shape(op, what, format!("{columns:?}"), vector.shape()));
             }
         }
-        let inverse: Vec<f64> = var.data().iter().map(|var| 1.0 / (var.to_f64() + eps).sqrt()).collect();
-        let scale = gamma.data().iter().zip(&inverse).map(|(g, s)| T::from_f64(g.to_f64() * s)).collect();
+        let inverse = Buffer::from_fn(var.len(), |c| 1.0 / (var.data()[c].to_f64() + eps).sqrt());
+        let scale = Buffer::from_fn(var.len(), |c| T::from_f64(gamma.data()[c].to_f64() * inverse[c]));
         Ok(Columns { mean: mean.data(), gamma: gamma.data(), beta: beta.data(), inverse, scale })
     }
 
@@ -131,7 +132,7 @@ impl<'a, T: Element> Columns<'a, T> {
 }
 
 /// Whole rows of y.
-struct Normalize<'a, T> {
+struct Normalize<'a, T: Element> {
     columns: &'a Columns<'a, T>,
     x: &'a [T],
     residual: Option<&'a [T]>,

@@ -1,5 +1,6 @@
 //! Mean and variance of columns, from x or from sums that another kernel took while it had x in registers.
 
+use crate::memory::Buffer;
 use crate::ops::columns::{Terms, chunk_sums, rounded, rows_per_chunk};
 use crate::ops::pointwise::load;
 use crate::simd::Simd;
@@ -35,16 +36,21 @@ pub fn batch_norm_stats<T: Element>(x: &Tensor<T>) -> Result<(Tensor<T>, Tensor<
     if rows == 0 {
         return Err(Error::shape("batch_norm_stats", "input", "at least one row", x.shape()));
     }
-    // Merging a part costs about as much as adding some rows.
-    let chunk = 4 * rows_per_chunk(columns);
-    let parts = threads::map(rows.div_ceil(chunk), |i| {
-        let (start, rows) = (i * chunk * columns, chunk.min(rows - i * chunk));
-        let centre = &x.data()[start..start + columns];
-        let mut sums = chunk_sums(Differences { x: x.data(), centre }, start, rows, columns);
-        let squares = sums.split_off(columns);
-        Moments { rows, centre: centre.to_vec(), sums, squares }
+    // Merging a part costs about as much as adding some rows, but a small input is to be enough for some threads.
+    const LEAST_PARTS: usize = 8;
+    let chunk = rows.div_ceil(LEAST_PARTS).clamp(rows_per_chunk(columns), 4 * rows_per_chunk(columns));
+    let centre = |i: usize| &x.data()[i * chunk * columns..][..columns];
+    let rows_of = |i: usize| chunk.min(rows - i * chunk);
+    let mut sums = Buffer::scratch(rows.div_ceil(chunk) * 2 * columns);
+    threads::for_each_chunk(&mut sums, 2 * columns, |i, sums| {
+        let differences = Differences { x: x.data(), centre: centre(i) };
+        chunk_sums(differences, i * chunk * columns, rows_of(i), columns, sums);
     });
-    Ok(merge(&parts, columns))
+    let parts = sums.chunks_exact((2 * columns).max(1)).enumerate().map(|(i, sums)| {
+        let (sums, squares) = sums.split_at(columns);
+        Part { rows: rows_of(i) as f64, centre: centre(i), sums, squares }
+    });
+    Ok(merge(parts, columns))
 }
 
 /// [`batch_norm_stats`] from the moments of parts of x which together are all of it, such as a convolution can sum
@@ -66,21 +72,31 @@ pub fn batch_norm_stats_from_moments<T: Element>(parts: &[Moments<T>]) -> Result
             return Err(Error::argument(OP, "columns of a part", columns, format!("{lengths:?}")));
         }
     }
+    let parts =
+        parts.iter().map(|Moments { rows, centre, sums, squares }| Part { rows: *rows as f64, centre, sums, squares });
     Ok(merge(parts, columns))
 }
 
-fn merge<T: Element>(parts: &[Moments<T>], columns: usize) -> (Tensor<T>, Tensor<T>) {
-    let rows: f64 = parts.iter().map(|part| part.rows as f64).sum();
-    let mut mean = vec![0.0; columns];
-    for part in parts {
-        let share = part.rows as f64 / rows;
-        for ((mean, centre), sum) in mean.iter_mut().zip(&part.centre).zip(&part.sums) {
+/// [`Moments`] that lie elsewhere.
+struct Part<'a, T> {
+    rows: f64,
+    centre: &'a [T],
+    sums: &'a [f64],
+    squares: &'a [f64],
+}
+
+fn merge<'a, T: Element>(parts: impl Iterator<Item = Part<'a, T>> + Clone, columns: usize) -> (Tensor<T>, Tensor<T>) {
+    let rows: f64 = parts.clone().map(|part| part.rows).sum();
+    let mut mean = Buffer::<f64>::zeros(columns);
+    for part in parts.clone() {
+        let share = part.rows / rows;
+        for ((mean, centre), sum) in mean.iter_mut().zip(part.centre).zip(part.sums) {
             *mean += centre.to_f64() * share + sum / rows;
         }
     }
-    let mut squares = vec![0.0; columns];
+    let mut squares = Buffer::<f64>::zeros(columns);
     for part in parts {
-        let n = part.rows as f64;
+        let n = part.rows;
         for (c, total) in squares.iter_mut().enumerate() {
             let shift = part.sums[c] / n;
             let within = (part.squares[c] - n * shift * shift).max(0.0);

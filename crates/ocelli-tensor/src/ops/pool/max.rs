@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::{Geometry, Tap, Taps, index};
+use crate::memory::Buffer;
 use crate::ops::pointwise::{load, store};
 use crate::ops::window::Window;
 use crate::simd::{self, Kernel, Simd};
@@ -18,8 +19,8 @@ pub struct Argmax {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Indices {
-    Bytes(Vec<u8>),
-    Words(Vec<u16>),
+    Bytes(Buffer<u8>),
+    Words(Buffer<u16>),
 }
 
 impl Argmax {
@@ -47,11 +48,11 @@ pub fn max_pool2d<T: Element>(x: &Tensor<T>, window: &Window, ceil_mode: bool) -
     let shape = geometry.output_shape();
     let (y, taps) = match window.taps() {
         n if n <= 1 << 8 => {
-            let mut taps = vec![0; shape.len()];
+            let mut taps = Buffer::scratch(shape.len());
             (pool::<T, u8>(x, geometry, &mut taps), Indices::Bytes(taps))
         }
         n if n <= 1 << 16 => {
-            let mut taps = vec![0; shape.len()];
+            let mut taps = Buffer::scratch(shape.len());
             (pool::<T, u16>(x, geometry, &mut taps), Indices::Words(taps))
         }
         n => return Err(Error::argument("max_pool2d", "kernel_size", "of at most 65536 taps", n)),

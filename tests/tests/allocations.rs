@@ -1,0 +1,87 @@
+//! A training loop takes its memory in the first two steps (the second also keeps gradients and momentum, which the
+//! first made, while it makes new ones) and then reuses it: no later step asks the system for a large block.
+//!
+//! This is a test binary of its own, because its allocator counts for the whole process.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use ocelli_train::zoo::nn::autograd::Var;
+use ocelli_train::zoo::nn::loss::cross_entropy;
+use ocelli_train::zoo::nn::optim::{Sgd, SgdOptions};
+use ocelli_train::zoo::nn::tensor::{Tensor, pool, threads};
+use ocelli_train::zoo::nn::{Builder, Mode};
+use ocelli_train::zoo::{Options, variant};
+
+/// From this size on a block counts, wherever it comes from. What is smaller keeps books: the list of a network's
+/// gradients, the pixels that a product's tile reads. (The pool's misses count whatever their size.)
+const LARGE: usize = 64 * 1024;
+
+static LARGE_BLOCKS: AtomicU64 = AtomicU64::new(0);
+
+/// The system's allocator, with a count of the large blocks.
+struct Counting;
+
+impl Counting {
+    fn count(size: usize) {
+        if size >= LARGE {
+            LARGE_BLOCKS.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+// SAFETY: every call is passed on to the system's allocator as it came; the count is of no account to memory.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        Counting::count(layout.size());
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        Counting::count(layout.size());
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        Counting::count(size);
+        // SAFETY: the caller's promise.
+        unsafe { System.realloc(block, layout, size) }
+    }
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise.
+        unsafe { System.dealloc(block, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// The large blocks, and the pool's misses, of each of some training steps.
+fn fresh_blocks(model: &str, size: usize, steps: usize) -> Vec<[u64; 2]> {
+    const BATCH: usize = 2;
+    let builder = Builder::new(1);
+    let network = (variant(model).unwrap().build)(&builder, Options { classes: 10, in_channels: 3 }).unwrap();
+    let options = SgdOptions { momentum: 0.9, nesterov: false, weight_decay: 1e-4, decay_vectors: true };
+    let mut sgd = Sgd::new(&builder.state(), options).unwrap();
+    let x = Tensor::from_fn([BATCH, size, size, 3], |i| (i % 17) as f32 / 8.0 - 1.0);
+    let mut step = |k: usize| {
+        let before = [LARGE_BLOCKS.load(Ordering::Relaxed), pool::stats().fresh];
+        let outputs = network.outputs(&Var::constant(x.clone()), &Mode::train(k as u64)).unwrap();
+        outputs.loss(|logits| cross_entropy(logits, &[3, 7], 0.1)).unwrap().backward().unwrap();
+        sgd.step(0.01);
+        [LARGE_BLOCKS.load(Ordering::Relaxed) - before[0], pool::stats().fresh - before[1]]
+    };
+    (0..steps).map(&mut step).collect()
+}
+
+#[test]
+fn steps_after_the_second_allocate_nothing_large() {
+    // On more threads it depends on their timing when a step first needs the most blocks at once.
+    threads::set(1);
+    // Between them: every kind of convolution, pooling, joined columns, dropout.
+    for (model, size) in [("resnet18", 64), ("googlenet", 64), ("tf_efficientnet_lite0", 64), ("densenet121", 32)] {
+        let blocks = fresh_blocks(model, size, 5);
+        assert!(blocks[0][0] > 0 && blocks[0][1] > 0, "{model}: the counters count");
+        assert_eq!(blocks[2..], [[0, 0]; 3], "{model}: {blocks:?}");
+    }
+}
