@@ -80,7 +80,7 @@ fn run_chunks<T: Send>(data: &mut [T], chunk: usize, f: &(dyn Fn(usize, &mut [T]
 fn run_chunks2<A: Send, B: Send>(
     (a, chunk_a): (&mut [A], usize),
     (b, chunk_b): (&mut [B], usize),
-    f: &(dyn Fn(usize, &mut [A], &mut [B]) + Sync),
+    f: &OnPair<'_, A, B>,
 ) {
     if is_serial(a.len().div_ceil(chunk_a)) {
         return a.chunks_mut(chunk_a).zip(b.chunks_mut(chunk_b)).enumerate().for_each(|(i, (a, b))| f(i, a, b));
@@ -88,6 +88,9 @@ fn run_chunks2<A: Send, B: Send>(
     let chunks = a.par_chunks_mut(chunk_a).zip(b.par_chunks_mut(chunk_b)).enumerate().with_max_len(1);
     enter(|isa| chunks.for_each(|(i, (a, b))| simd::with_isa(isa, || f(i, a, b))));
 }
+
+/// What [`for_each_chunk2`] calls.
+type OnPair<'f, A, B> = dyn Fn(usize, &mut [A], &mut [B]) + Sync + 'f;
 
 fn is_serial(tasks: usize) -> bool {
     tasks <= 1 || count() == 1
