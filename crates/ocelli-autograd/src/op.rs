@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 
+use ocelli_tensor::ops::Window;
 use ocelli_tensor::{Element, Shape, Tensor};
 
 use crate::Result;
@@ -65,6 +66,11 @@ pub trait Op<T: Element>: Debug + Send + Sync + 'static {
         Cost::streaming::<T>(inputs, output)
     }
 
+    /// The window that the operation slides over images, if it does.
+    fn window(&self) -> Option<Window> {
+        None
+    }
+
     /// How an inference plan may treat the operation, given the values of those inputs that are constant.
     fn role(&self, _constants: &[Option<&Tensor<T>>]) -> Result<Role<T>> {
         Ok(Role::Opaque)
@@ -76,6 +82,7 @@ pub(crate) trait AnyOp<T: Element>: Debug + Send + Sync {
     fn name(&self) -> &'static str;
     fn run(&self, inputs: &[&Tensor<T>]) -> Result<Tensor<T>>;
     fn cost(&self, inputs: &[Shape], output: &Shape) -> Cost;
+    fn window(&self) -> Option<Window>;
     fn role(&self, constants: &[Option<&Tensor<T>>]) -> Result<Role<T>>;
 }
 
@@ -90,6 +97,10 @@ impl<T: Element, O: Op<T>> AnyOp<T> for O {
 
     fn cost(&self, inputs: &[Shape], output: &Shape) -> Cost {
         Op::cost(self, inputs, output)
+    }
+
+    fn window(&self) -> Option<Window> {
+        Op::window(self)
     }
 
     fn role(&self, constants: &[Option<&Tensor<T>>]) -> Result<Role<T>> {

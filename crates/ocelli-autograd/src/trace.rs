@@ -6,6 +6,7 @@ use std::collections::{HashMap, HashSet};
 use std::fmt::{self, Debug};
 use std::sync::Arc;
 
+use ocelli_tensor::ops::Window;
 use ocelli_tensor::{Element, Shape, Tensor};
 
 use crate::op::AnyOp;
@@ -139,6 +140,21 @@ impl<T: Element> Entry<T> {
     /// The operation with its attributes, for people to read.
     pub fn op(&self) -> &dyn Debug {
         &self.op
+    }
+
+    /// Which values the operands are: an operand that is another entry's value has that one's [`output`](Self::output).
+    pub fn inputs(&self) -> &[u64] {
+        &self.inputs
+    }
+
+    /// Which value the entry makes.
+    pub fn output(&self) -> u64 {
+        self.output
+    }
+
+    /// The window that the operation slides over images, if it does.
+    pub fn window(&self) -> Option<Window> {
+        self.op.window()
     }
 
     /// The shapes of the operands.

@@ -106,6 +106,11 @@ impl<T: Element> State<T> {
         &self.items
     }
 
+    /// The same state but for what `leave` says of a name: as a network without its classifier has it.
+    pub fn without(&self, leave: impl Fn(&str) -> bool) -> Self {
+        State::new(self.items.iter().filter(|item| !leave(&item.name)).cloned().collect())
+    }
+
     /// All names.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.items.iter().map(|item| item.name.as_str())

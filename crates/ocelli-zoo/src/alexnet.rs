@@ -13,14 +13,14 @@
 //!
 //! Images of another size than 224 are averaged to 6×6 before the classifier.
 
-use crate::nn::autograd::{Var, scope};
+use crate::nn::autograd::Var;
 use crate::nn::tensor::Element;
 use crate::nn::tensor::ops::{Activation, Window};
 use crate::nn::{
     AdaptiveAvgPool2d, Builder, Conv2d, Conv2dOptions, Dropout, Flatten, Init, Layer, Layout, Linear, LinearOptions,
     MaxPool2d, Mode, Result, Sequential,
 };
-use crate::{Architecture, Options, Variant};
+use crate::{Architecture, Chain, Options, Variant};
 
 /// Height and width of what the classifier sees.
 const GRID: usize = 6;
@@ -99,13 +99,20 @@ fn classifier<T: Element>(b: &Builder<T>, config: &Config, classes: usize) -> Re
 
 impl<T: Element> Layer<T> for AlexNet<T> {
     fn forward(&self, x: &Var<T>, mode: &Mode) -> Result<Var<T>> {
-        let x = scope("features", || self.features.forward(x, mode))?;
-        let x = scope("avgpool", || Flatten.forward(&self.avgpool.forward(&x, mode)?, mode))?;
-        scope("classifier", || self.classifier.forward(&x, mode))
+        self.chain().forward(x, mode)
     }
 }
 
-impl<T: Element> Architecture<T> for AlexNet<T> {}
+impl<T: Element> Architecture<T> for AlexNet<T> {
+    fn chain(&self) -> Chain<'_, T> {
+        let ends = [("1", 4), ("4", 8), ("11", 16), ("12", 32)];
+        Chain::new()
+            .each("features", &self.features, &ends)
+            .then("avgpool", &self.avgpool)
+            .then("flatten", &Flatten)
+            .each("classifier", &self.classifier, &[])
+    }
+}
 
 /// The variants for ImageNet.
 pub const VARIANTS: &[Variant] = &[Variant {

@@ -1,11 +1,16 @@
 //! What a whole network is beyond a layer.
 
+use crate::Chain;
 use crate::nn::autograd::Var;
 use crate::nn::tensor::Element;
 use crate::nn::{Layer, Mode, Result};
 
 /// A network of the zoo: a layer from images `[N, H, W, C]` to logits `[N, classes]`.
 pub trait Architecture<T: Element = f32>: Layer<T> {
+    /// The layers in their order, with the ends of the stages: from which [`forward`](Layer::forward) makes the logits,
+    /// and backbones their maps.
+    fn chain(&self) -> Chain<'_, T>;
+
     /// The logits, and in training those of the auxiliary classifiers, if the network has any.
     fn outputs(&self, x: &Var<T>, mode: &Mode) -> Result<Outputs<T>> {
         Ok(Outputs { logits: self.forward(x, mode)?, auxiliary: Vec::new() })

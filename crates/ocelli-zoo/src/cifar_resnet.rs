@@ -10,14 +10,14 @@
 //! | layers | 20 | 32 | 44 | 56 | 110 | 1202 |
 //! | error, residual | 8.75 % | 7.51 % | 7.17 % | 6.97 % | 6.43 % | 7.93 % |
 
-use crate::nn::autograd::{Var, scope};
+use crate::nn::autograd::Var;
 use crate::nn::tensor::Element;
 use crate::nn::tensor::ops::Activation;
 use crate::nn::{
     BatchNormOptions, Builder, ConvNorm, GlobalAvgPool, Layer, Linear, LinearOptions, Mode, Result, Sequential,
 };
 use crate::resnet::conv;
-use crate::{Architecture, Build, Options, Variant};
+use crate::{Architecture, Build, Chain, Options, Variant};
 
 /// Two 3×3 convolutions, with or without a shortcut around them.
 #[derive(Debug)]
@@ -83,14 +83,20 @@ impl<T: Element> CifarResNet<T> {
     }
 }
 
-impl<T: Element> Architecture<T> for CifarResNet<T> {}
+impl<T: Element> Architecture<T> for CifarResNet<T> {
+    fn chain(&self) -> Chain<'_, T> {
+        Chain::new()
+            .unit(&self.stem)
+            .stage("stem", 1)
+            .each("", &self.stages, &[("layer1", 1), ("layer2", 2), ("layer3", 4)])
+            .then("avgpool", &GlobalAvgPool)
+            .then("fc", &self.fc)
+    }
+}
 
 impl<T: Element> Layer<T> for CifarResNet<T> {
     fn forward(&self, x: &Var<T>, mode: &Mode) -> Result<Var<T>> {
-        let x = self.stem.forward(x, mode)?;
-        let x = self.stages.forward(&x, mode)?;
-        let x = scope("avgpool", || GlobalAvgPool.forward(&x, mode))?;
-        scope("fc", || self.fc.forward(&x, mode))
+        self.chain().forward(x, mode)
     }
 }
 

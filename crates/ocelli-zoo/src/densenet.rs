@@ -18,7 +18,7 @@
 //! For CIFAR (Table 2): a 3×3 convolution with 16 channels (2k in DenseNet-BC), and three blocks of equal depth on maps
 //! of 32, 16 and 8 pixels.
 
-use crate::nn::autograd::{Var, scope};
+use crate::nn::autograd::Var;
 use crate::nn::checkpoint::Checkpoint;
 use crate::nn::tensor::Element;
 use crate::nn::tensor::ops::{Activation, Window};
@@ -26,7 +26,7 @@ use crate::nn::{
     AvgPool2d, BatchNorm2d, BatchNormOptions, Builder, Conv2d, Conv2dOptions, Fan, GlobalAvgPool, Init, Layer, Linear,
     LinearOptions, MaxPool2d, Mode, Result, Sequential,
 };
-use crate::{Architecture, Build, Options, Variant};
+use crate::{Architecture, Build, Chain, Options, Variant};
 
 /// A convolution initialised as the authors do: normal with variance 2 / (inputs of an output).
 fn conv(kernel_size: usize) -> Conv2dOptions {
@@ -153,13 +153,24 @@ impl<T: Element> DenseNet<T> {
     }
 }
 
-impl<T: Element> Architecture<T> for DenseNet<T> {}
+impl<T: Element> Architecture<T> for DenseNet<T> {
+    fn chain(&self) -> Chain<'_, T> {
+        let has_pool = self.features.children().any(|(name, _)| name == "pool0");
+        let ends: &[_] = if has_pool {
+            &[("relu0", 2), ("denseblock1", 4), ("denseblock2", 8), ("denseblock3", 16), ("relu5", 32)]
+        } else {
+            &[("conv0", 1), ("denseblock1", 1), ("denseblock2", 2), ("relu5", 4)]
+        };
+        Chain::new()
+            .each("features", &self.features, ends)
+            .then("avgpool", &GlobalAvgPool)
+            .then("classifier", &self.classifier)
+    }
+}
 
 impl<T: Element> Layer<T> for DenseNet<T> {
     fn forward(&self, x: &Var<T>, mode: &Mode) -> Result<Var<T>> {
-        let x = scope("features", || self.features.forward(x, mode))?;
-        let x = scope("avgpool", || GlobalAvgPool.forward(&x, mode))?;
-        scope("classifier", || self.classifier.forward(&x, mode))
+        self.chain().forward(x, mode)
     }
 }
 

@@ -16,14 +16,14 @@
 //! | 6 | inverted ×6, 3×3 | 320 | 1 | 1 |
 //! | head | 1×1, pooling, dropout 0.2, classifier | 1280 | 1 | 1 |
 
-use crate::nn::autograd::{Var, scope};
+use crate::nn::autograd::Var;
 use crate::nn::tensor::Element;
 use crate::nn::tensor::ops::Activation;
 use crate::nn::{
     BatchNormOptions, Builder, Conv2dOptions, ConvNorm, Dropout, Fan, GlobalAvgPool, Init, Layer, Linear,
     LinearOptions, Mode, Result, Sequential,
 };
-use crate::{Architecture, Options, Variant};
+use crate::{Architecture, Chain, Options, Variant};
 
 /// A stage of the table.
 struct Stage {
@@ -134,16 +134,21 @@ pub fn lite0<T: Element>(b: &Builder<T>, options: Options) -> Result<EfficientNe
     Ok(EfficientNet { stem, blocks, head, dropout: Dropout::new(DROPOUT)?, classifier })
 }
 
-impl<T: Element> Architecture<T> for EfficientNet<T> {}
+impl<T: Element> Architecture<T> for EfficientNet<T> {
+    fn chain(&self) -> Chain<'_, T> {
+        Chain::new()
+            .unit(&self.stem)
+            .each("blocks", &self.blocks, &[("0", 2), ("1", 4), ("2", 8), ("4", 16), ("6", 32)])
+            .unit(&self.head)
+            .then("global_pool", &GlobalAvgPool)
+            .then("dropout", &self.dropout)
+            .then("classifier", &self.classifier)
+    }
+}
 
 impl<T: Element> Layer<T> for EfficientNet<T> {
     fn forward(&self, x: &Var<T>, mode: &Mode) -> Result<Var<T>> {
-        let x = self.stem.forward(x, mode)?;
-        let x = scope("blocks", || self.blocks.forward(&x, mode))?;
-        let x = self.head.forward(&x, mode)?;
-        let x = scope("global_pool", || GlobalAvgPool.forward(&x, mode))?;
-        let x = self.dropout.forward(&x, mode)?;
-        scope("classifier", || self.classifier.forward(&x, mode))
+        self.chain().forward(x, mode)
     }
 }
 

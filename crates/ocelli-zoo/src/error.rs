@@ -29,6 +29,16 @@ pub enum Error {
         /// The shape that came.
         got: nn::tensor::Shape,
     },
+    /// There is no such stage.
+    #[error("{model} has {count} stages, from 0: there is no stage {stage}")]
+    Stage {
+        /// The variant.
+        model: &'static str,
+        /// The stages that it has.
+        count: usize,
+        /// The one that was asked for.
+        stage: usize,
+    },
     /// From the layers below.
     #[error(transparent)]
     Nn(#[from] nn::Error),

@@ -21,14 +21,14 @@
 //! torchvision's weights come from TensorFlow, where the branch called 5×5 has a 3×3 kernel; so has it here. They take
 //! pictures scaled to −1..1, which torchvision hides in an option of the model, `transform_input`.
 
-use crate::nn::autograd::{Var, scope};
+use crate::nn::autograd::Var;
 use crate::nn::tensor::Element;
 use crate::nn::tensor::ops::{Activation, Window};
 use crate::nn::{
     AdaptiveAvgPool2d, BatchNormOptions, Branches, Builder, Conv2dOptions, ConvNorm, Dropout, Flatten, GlobalAvgPool,
     Init, Layer, Layout, Linear, LinearOptions, MaxPool2d, Mode, Result, Sequential,
 };
-use crate::{Architecture, Auxiliary, Options, Outputs, Variant};
+use crate::{Architecture, Auxiliary, Chain, Options, Outputs, Variant};
 
 /// The weight of each auxiliary loss (section 5 of the paper).
 const AUXILIARY_WEIGHT: f64 = 0.3;
@@ -132,11 +132,6 @@ impl<T: Element> Rows<'_, T> {
         self.channels = ones + threes[1] + fives[1] + pool;
         Ok(())
     }
-
-    /// The layers since the last call.
-    fn take(&mut self) -> Sequential<T> {
-        std::mem::take(&mut self.layers)
-    }
 }
 
 fn named<T: Element>(name: &str, layer: impl Layer<T> + 'static) -> Box<dyn Layer<T>> {
@@ -175,8 +170,8 @@ fn linear() -> LinearOptions {
 /// The whole network.
 #[derive(Debug)]
 pub struct GoogLeNet<T: Element> {
-    /// From the image to 4a, from there to 4d, and to 5b.
-    parts: [Sequential<T>; 3],
+    /// From the image to 5b.
+    layers: Sequential<T>,
     aux1: AuxiliaryClassifier<T>,
     aux2: AuxiliaryClassifier<T>,
     dropout: Dropout,
@@ -198,17 +193,17 @@ impl<T: Element> GoogLeNet<T> {
         rows.module(m3b)?;
         rows.layers.push("maxpool3", max_pool(3, 2));
         rows.module(m4a)?;
-        let (first, first_channels) = (rows.take(), rows.channels);
+        let first_channels = rows.channels;
         rows.module(m4b)?;
         rows.module(m4c)?;
         rows.module(m4d)?;
-        let (second, second_channels) = (rows.take(), rows.channels);
+        let second_channels = rows.channels;
         rows.module(m4e)?;
         rows.layers.push("maxpool4", max_pool(2, 2));
         rows.module(m5a)?;
         rows.module(m5b)?;
         Ok(GoogLeNet {
-            parts: [first, second, rows.take()],
+            layers: rows.layers,
             aux1: AuxiliaryClassifier::new(&b.enter("aux1"), config, first_channels, classes)?,
             aux2: AuxiliaryClassifier::new(&b.enter("aux2"), config, second_channels, classes)?,
             dropout: Dropout::new(config.dropout)?,
@@ -224,19 +219,21 @@ impl<T: Element> Layer<T> for GoogLeNet<T> {
 }
 
 impl<T: Element> Architecture<T> for GoogLeNet<T> {
+    fn chain(&self) -> Chain<'_, T> {
+        let ends = [("conv1", 2), ("conv3", 4), ("inception3b", 8), ("inception4e", 16), ("inception5b", 32)];
+        Chain::new()
+            .each("", &self.layers, &ends)
+            .then("avgpool", &GlobalAvgPool)
+            .then("dropout", &self.dropout)
+            .then("fc", &self.fc)
+    }
+
     fn outputs(&self, x: &Var<T>, mode: &Mode) -> Result<Outputs<T>> {
-        let [first, second, last] = &self.parts;
-        let inner1 = first.forward(x, mode)?;
-        let inner2 = second.forward(&inner1, mode)?;
-        let y = last.forward(&inner2, mode)?;
-        let y = scope("avgpool", || GlobalAvgPool.forward(&y, mode))?;
-        let y = self.dropout.forward(&y, mode)?;
-        let logits = scope("fc", || self.fc.forward(&y, mode))?;
+        let (logits, inner) = self.chain().forward_with(x, mode, &["inception4a", "inception4d"])?;
         let auxiliary = |(classifier, x): (&AuxiliaryClassifier<T>, &Var<T>)| -> Result<Auxiliary<T>> {
             Ok(Auxiliary { logits: classifier.layers.forward(x, mode)?, weight: AUXILIARY_WEIGHT })
         };
-        let classifiers = [(&self.aux1, &inner1), (&self.aux2, &inner2)];
-        let classifiers = classifiers.into_iter().filter(|_| mode.is_training());
+        let classifiers = [&self.aux1, &self.aux2].into_iter().zip(&inner).filter(|_| mode.is_training());
         Ok(Outputs { logits, auxiliary: classifiers.map(auxiliary).collect::<Result<_>>()? })
     }
 

@@ -22,14 +22,14 @@
 //! the network trains without it. torchvision's weights take pictures scaled to −1..1, which it hides in an option of the
 //! model, `transform_input`.
 
-use crate::nn::autograd::{Var, scope};
+use crate::nn::autograd::Var;
 use crate::nn::tensor::Element;
 use crate::nn::tensor::ops::{Activation, Padding, Window};
 use crate::nn::{
     AvgPool2d, BatchNormOptions, Branches, Builder, Conv2dOptions, ConvNorm, ConvPadding, Dropout, GlobalAvgPool, Init,
     Layer, Linear, LinearOptions, MaxPool2d, Mode, Result, Sequential,
 };
-use crate::{Architecture, Auxiliary, Options, Outputs, Variant};
+use crate::{Architecture, Auxiliary, Chain, Options, Outputs, Variant};
 
 /// The weight of the auxiliary loss in torchvision's training. (The paper gives none.)
 const AUXILIARY_WEIGHT: f64 = 0.4;
@@ -303,15 +303,22 @@ impl<T: Element> Layer<T> for Inception<T> {
 }
 
 impl<T: Element> Architecture<T> for Inception<T> {
+    fn chain(&self) -> Chain<'_, T> {
+        let first = [("Conv2d_2b_3x3", 2), ("Conv2d_4a_3x3", 4), ("Mixed_5d", 8), ("Mixed_6e", 16)];
+        Chain::new()
+            .each("", &self.first, &first)
+            .each("", &self.last, &[("Mixed_7c", 32)])
+            .then("avgpool", &GlobalAvgPool)
+            .then("dropout", &self.dropout)
+            .then("fc", &self.fc)
+    }
+
     fn outputs(&self, x: &Var<T>, mode: &Mode) -> Result<Outputs<T>> {
-        let inner = self.first.forward(x, mode)?;
-        let y = self.last.forward(&inner, mode)?;
-        let y = scope("avgpool", || GlobalAvgPool.forward(&y, mode))?;
-        let y = self.dropout.forward(&y, mode)?;
-        let logits = scope("fc", || self.fc.forward(&y, mode))?;
+        let (logits, inner) = self.chain().forward_with(x, mode, &["Mixed_6e"])?;
+        let inner = &inner[0];
         let mut auxiliary = Vec::new();
         if mode.is_training() && inner.shape()[1..3].iter().all(|&side| side >= AUXILIARY_LEAST) {
-            auxiliary.push(Auxiliary { logits: self.auxiliary.forward(&inner, mode)?, weight: AUXILIARY_WEIGHT });
+            auxiliary.push(Auxiliary { logits: self.auxiliary.forward(inner, mode)?, weight: AUXILIARY_WEIGHT });
         }
         Ok(Outputs { logits, auxiliary })
     }

@@ -5,6 +5,8 @@ pub use ocelli_nn as nn;
 
 pub mod alexnet;
 mod architecture;
+mod backbone;
+mod chain;
 pub mod cifar_resnet;
 pub mod densenet;
 pub mod efficientnet;
@@ -23,6 +25,12 @@ pub mod vgg;
 pub mod wide_resnet;
 
 pub use architecture::{Architecture, Auxiliary, Outputs};
+pub use backbone::{Feature, Part, Stage};
+pub use chain::Chain;
 pub use error::{Error, Result};
 pub use model::Model;
 pub use registry::{Build, Options, Variant, variant, variants};
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/backbones.md")]
+mod page {}

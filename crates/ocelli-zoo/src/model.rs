@@ -4,7 +4,7 @@ use crate::nn::autograd::{Plan, Trace, Var, no_grad, trace};
 use crate::nn::checkpoint::Checkpoint;
 use crate::nn::tensor::{Shape, Tensor};
 use crate::nn::{self, Builder, Mode, State};
-use crate::{Architecture, Error, Options, Outputs, Result, Variant, densenet, variant};
+use crate::{Architecture, Chain, Error, Options, Outputs, Result, Variant, densenet, variant};
 
 /// A variant built for some classes.
 ///
@@ -38,7 +38,11 @@ impl Model {
     fn build(name: &str, options: Options, builder: Builder<f32>) -> Result<Self> {
         let variant = variant(name)?;
         let network = (variant.build)(&builder, options)?;
-        Ok(Model { variant, options, state: builder.state(), network })
+        let model = Model { variant, options, state: builder.state(), network };
+        Ok(match options.classes {
+            0 => Model { state: model.state.without(|name| model.is_classifier(name)), ..model },
+            _ => model,
+        })
     }
 
     /// Which variant this is.
@@ -61,19 +65,36 @@ impl Model {
         format!("{}.", self.variant.classifier)
     }
 
-    /// Logits `[N, classes]` of images `[N, H, W, C]`.
+    /// Whether a name belongs to a classifier, an auxiliary one included.
+    pub(crate) fn is_classifier(&self, name: &str) -> bool {
+        let auxiliary = self.network.auxiliary_classifiers().iter().map(|path| format!("{path}."));
+        auxiliary.chain([self.classifier_prefix()]).any(|prefix| name.starts_with(&prefix))
+    }
+
+    /// Its layers.
+    pub(crate) fn chain(&self) -> Chain<'_> {
+        self.network.chain()
+    }
+
+    /// Logits `[N, classes]` of images `[N, H, W, C]`; the embedding if there is no classifier.
     pub fn forward(&self, x: &Var<f32>, mode: &Mode) -> Result<Var<f32>> {
+        if self.options.classes == 0 {
+            return self.embedding(x, mode);
+        }
         self.check(x.shape())?;
         Ok(self.network.forward(x, mode)?)
     }
 
     /// As [`forward`](Self::forward), and in training also the logits of the auxiliary classifiers, if there are any.
     pub fn outputs(&self, x: &Var<f32>, mode: &Mode) -> Result<Outputs<f32>> {
+        if self.options.classes == 0 {
+            return Ok(Outputs { logits: self.embedding(x, mode)?, auxiliary: Vec::new() });
+        }
         self.check(x.shape())?;
         Ok(self.network.outputs(x, mode)?)
     }
 
-    fn check(&self, shape: &Shape) -> Result<()> {
+    pub(crate) fn check(&self, shape: &Shape) -> Result<()> {
         let (least, channels) = (self.variant.least_size, self.options.in_channels);
         match shape[..] {
             [_, height, width, c] if height >= least && width >= least && c == channels => Ok(()),
@@ -82,8 +103,14 @@ impl Model {
     }
 
     /// Takes all weights from a checkpoint, whose names and shapes must be exactly the model's. It may have been saved
-    /// without the auxiliary classifiers, which then stay as they are.
+    /// without the auxiliary classifiers, which then stay as they are. A model without a classifier leaves those of the
+    /// checkpoint out.
     pub fn load(&self, checkpoint: &Checkpoint) -> Result<()> {
+        if self.options.classes == 0 {
+            let mut backbone = checkpoint.clone();
+            backbone.retain(|name| !self.is_classifier(name));
+            return self.load_but(&backbone, &[]);
+        }
         let auxiliary = self.network.auxiliary_classifiers().iter().map(|path| format!("{path}."));
         let absent = auxiliary.filter(|prefix| !checkpoint.iter().any(|(name, _)| name.starts_with(prefix)));
         self.load_but(checkpoint, &absent.collect::<Vec<_>>())
@@ -92,6 +119,9 @@ impl Model {
     /// As [`load`](Self::load) for fine-tuning: where the checkpoint's classifiers tell other classes apart, the
     /// model's own stay as initialised.
     pub fn load_pretrained(&self, checkpoint: &Checkpoint) -> Result<()> {
+        if self.options.classes == 0 {
+            return self.load(checkpoint);
+        }
         let own = self.state.to_checkpoint()?;
         let shape = |c: &Checkpoint, name: &str| c.get(name).map(|entry| *entry.tensor.shape());
         let differs = |prefix: &String| {

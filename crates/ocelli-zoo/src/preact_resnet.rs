@@ -18,12 +18,13 @@
 
 use crate::nn::autograd::{Var, scope};
 use crate::nn::tensor::Element;
+use crate::nn::tensor::ops::Activation;
 use crate::nn::{
     BatchNorm2d, BatchNormOptions, Builder, Conv2d, Conv2dOptions, GlobalAvgPool, Layer, Linear, LinearOptions, Mode,
     Result, Sequential,
 };
 use crate::resnet::{Kind, conv};
-use crate::{Architecture, Build, Options, Variant};
+use crate::{Architecture, Build, Chain, Options, Variant};
 
 /// Batch norm, ReLU, convolution.
 #[derive(Debug)]
@@ -172,15 +173,23 @@ impl<T: Element> PreActResNet<T> {
 
 impl<T: Element> Layer<T> for PreActResNet<T> {
     fn forward(&self, x: &Var<T>, mode: &Mode) -> Result<Var<T>> {
-        let x = scope("conv1", || self.stem.forward(x, mode))?;
-        let x = self.stages.forward(&x, mode)?;
-        let x = scope("bn", || Ok::<_, crate::nn::Error>(self.norm.forward(&x, mode)?.relu()?))?;
-        let x = scope("avgpool", || GlobalAvgPool.forward(&x, mode))?;
-        scope("fc", || self.fc.forward(&x, mode))
+        self.chain().forward(x, mode)
     }
 }
 
-impl<T: Element> Architecture<T> for PreActResNet<T> {}
+impl<T: Element> Architecture<T> for PreActResNet<T> {
+    fn chain(&self) -> Chain<'_, T> {
+        Chain::new()
+            .then("conv1", &self.stem)
+            .stage("conv1", 1)
+            .each("", &self.stages, &[("layer1", 1), ("layer2", 2)])
+            .then("bn", &self.norm)
+            .then("relu", &Activation::Relu)
+            .stage("layer3", 4)
+            .then("avgpool", &GlobalAvgPool)
+            .then("fc", &self.fc)
+    }
+}
 
 const fn variant(name: &'static str, parameters: usize, macs: u64, build: Build) -> Variant {
     let (family, input_size, least_size, classes) = ("CIFAR pre-activation ResNet", 32, 1, 10);

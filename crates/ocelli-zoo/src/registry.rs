@@ -9,7 +9,7 @@ use crate::{
 /// What a network is built for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Options {
-    /// Classes to tell apart.
+    /// Classes to tell apart; 0 for a network without its classifier, whose output is the embedding.
     pub classes: usize,
     /// Channels of the input images.
     pub in_channels: usize,

@@ -21,7 +21,7 @@ use crate::nn::{
     BatchNormOptions, Builder, Conv2dOptions, ConvNorm, Fan, GlobalAvgPool, Init, Layer, Linear, LinearOptions,
     MaxPool2d, Mode, Result, Sequential,
 };
-use crate::{Architecture, Build, Options, Variant};
+use crate::{Architecture, Build, Chain, Options, Variant};
 
 /// The two kinds of residual block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -187,15 +187,21 @@ impl<T: Element> ResNet<T> {
     }
 }
 
-impl<T: Element> Architecture<T> for ResNet<T> {}
+impl<T: Element> Architecture<T> for ResNet<T> {
+    fn chain(&self) -> Chain<'_, T> {
+        Chain::new()
+            .unit(&self.stem)
+            .stage("stem", 2)
+            .then("maxpool", &self.maxpool)
+            .each("", &self.stages, &[("layer1", 4), ("layer2", 8), ("layer3", 16), ("layer4", 32)])
+            .then("avgpool", &GlobalAvgPool)
+            .then("fc", &self.fc)
+    }
+}
 
 impl<T: Element> Layer<T> for ResNet<T> {
     fn forward(&self, x: &Var<T>, mode: &Mode) -> Result<Var<T>> {
-        let x = self.stem.forward(x, mode)?;
-        let x = scope("maxpool", || self.maxpool.forward(&x, mode))?;
-        let x = self.stages.forward(&x, mode)?;
-        let x = scope("avgpool", || GlobalAvgPool.forward(&x, mode))?;
-        scope("fc", || self.fc.forward(&x, mode))
+        self.chain().forward(x, mode)
     }
 }
 

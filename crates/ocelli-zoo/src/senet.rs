@@ -22,7 +22,7 @@ use crate::nn::{
     MaxPool2d, Mode, Result, Sequential, SqueezeExcitation, SqueezeOptions,
 };
 use crate::resnet::conv;
-use crate::{Architecture, Build, Options, Variant};
+use crate::{Architecture, Build, Chain, Options, Variant};
 
 const REDUCTION: usize = 16;
 
@@ -156,28 +156,34 @@ fn stem<T: Element>(b: &Builder<T>, in_channels: usize, deep: bool) -> Result<Se
     };
     let mut layers = Sequential::new();
     if deep {
-        layers.push("1", unit(1, [in_channels, 64], conv(3).stride(2))?);
-        layers.push("2", unit(2, [64, 64], conv(3))?);
-        layers.push("3", unit(3, [64, 128], conv(3))?);
+        layers.push("", unit(1, [in_channels, 64], conv(3).stride(2))?);
+        layers.push("", unit(2, [64, 64], conv(3))?);
+        layers.push("", unit(3, [64, 128], conv(3))?);
     } else {
-        layers.push("1", unit(1, [in_channels, 64], conv(7).stride(2))?);
+        layers.push("", unit(1, [in_channels, 64], conv(7).stride(2))?);
     }
     Ok(layers)
 }
 
-impl<T: Element> Architecture<T> for SeNet<T> {}
+impl<T: Element> Architecture<T> for SeNet<T> {
+    fn chain(&self) -> Chain<'_, T> {
+        let chain = Chain::new()
+            .then("layer0", &self.stem)
+            .stage("layer0", 2)
+            .then("pool0", &self.pool)
+            .each("", &self.stages, &[("layer1", 4), ("layer2", 8), ("layer3", 16), ("layer4", 32)])
+            .then("global_pool", &GlobalAvgPool);
+        let chain = match &self.dropout {
+            Some(dropout) => chain.then("dropout", dropout),
+            None => chain,
+        };
+        chain.then("last_linear", &self.last_linear)
+    }
+}
 
 impl<T: Element> Layer<T> for SeNet<T> {
     fn forward(&self, x: &Var<T>, mode: &Mode) -> Result<Var<T>> {
-        let x = scope("layer0", || self.stem.forward(x, mode))?;
-        let x = scope("pool0", || self.pool.forward(&x, mode))?;
-        let x = self.stages.forward(&x, mode)?;
-        let x = scope("global_pool", || GlobalAvgPool.forward(&x, mode))?;
-        let x = match &self.dropout {
-            Some(dropout) => dropout.forward(&x, mode)?,
-            None => x,
-        };
-        scope("last_linear", || self.last_linear.forward(&x, mode))
+        self.chain().forward(x, mode)
     }
 }
 

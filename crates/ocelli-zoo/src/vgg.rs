@@ -16,14 +16,14 @@
 //!
 //! Images of another size than 224 are averaged to 7×7 before the classifier, as in torchvision.
 
-use crate::nn::autograd::{Var, scope};
+use crate::nn::autograd::Var;
 use crate::nn::tensor::Element;
 use crate::nn::tensor::ops::{Activation, Window};
 use crate::nn::{
     AdaptiveAvgPool2d, BatchNorm2d, BatchNormOptions, Builder, Conv2d, Conv2dOptions, Dropout, Flatten, Init, Layer,
     Layout, Linear, LinearOptions, MaxPool2d, Mode, Result, Sequential,
 };
-use crate::{Architecture, Build, Options, Variant};
+use crate::{Architecture, Build, Chain, Options, Variant};
 
 /// Height and width of what the classifier sees.
 const GRID: usize = 7;
@@ -63,6 +63,8 @@ pub const VGG19: [usize; 5] = [2, 2, 4, 4, 4];
 #[derive(Debug)]
 pub struct Vgg<T: Element> {
     features: Sequential<T>,
+    /// The layers before each pooling and the last pooling, with the strides of their maps.
+    ends: Ends,
     avgpool: AdaptiveAvgPool2d,
     classifier: Sequential<T>,
 }
@@ -70,17 +72,19 @@ pub struct Vgg<T: Element> {
 impl<T: Element> Vgg<T> {
     /// The network of these numbers.
     pub fn new(b: &Builder<T>, config: &Config, options: Options) -> Result<Self> {
-        let features = features(&b.enter("features"), config, options.in_channels)?;
+        let (features, ends) = features(&b.enter("features"), config, options.in_channels)?;
         let channels = config.width * WIDTHS[4];
         let classifier = classifier(&b.enter("classifier"), channels, config.hidden, options.classes)?;
-        Ok(Vgg { features, avgpool: AdaptiveAvgPool2d { size: [GRID; 2] }, classifier })
+        Ok(Vgg { features, ends, avgpool: AdaptiveAvgPool2d { size: [GRID; 2] }, classifier })
     }
 }
 
-fn features<T: Element>(b: &Builder<T>, config: &Config, in_channels: usize) -> Result<Sequential<T>> {
-    let mut features = Sequential::new();
+type Ends = [(String, usize); 6];
+
+fn features<T: Element>(b: &Builder<T>, config: &Config, in_channels: usize) -> Result<(Sequential<T>, Ends)> {
+    let (mut features, mut ends) = (Sequential::new(), Ends::default());
     let mut channels = in_channels;
-    for (depth, width) in config.depths.into_iter().zip(WIDTHS) {
+    for (stage, (depth, width)) in config.depths.into_iter().zip(WIDTHS).enumerate() {
         for _ in 0..depth {
             let name = features.len().to_string();
             let conv = Conv2dOptions::new(3).padding(1).bias(true);
@@ -92,9 +96,11 @@ fn features<T: Element>(b: &Builder<T>, config: &Config, in_channels: usize) -> 
             }
             features.push(features.len().to_string(), Activation::Relu);
         }
+        ends[stage] = ((features.len() - 1).to_string(), 1 << stage);
         features.push(features.len().to_string(), MaxPool2d::new(Window::square(2).stride(2)));
     }
-    Ok(features)
+    ends[5] = ((features.len() - 1).to_string(), 32);
+    Ok((features, ends))
 }
 
 fn classifier<T: Element>(b: &Builder<T>, channels: usize, hidden: usize, classes: usize) -> Result<Sequential<T>> {
@@ -118,13 +124,19 @@ fn classifier<T: Element>(b: &Builder<T>, channels: usize, hidden: usize, classe
 
 impl<T: Element> Layer<T> for Vgg<T> {
     fn forward(&self, x: &Var<T>, mode: &Mode) -> Result<Var<T>> {
-        let x = scope("features", || self.features.forward(x, mode))?;
-        let x = scope("avgpool", || Flatten.forward(&self.avgpool.forward(&x, mode)?, mode))?;
-        scope("classifier", || self.classifier.forward(&x, mode))
+        self.chain().forward(x, mode)
     }
 }
 
-impl<T: Element> Architecture<T> for Vgg<T> {}
+impl<T: Element> Architecture<T> for Vgg<T> {
+    fn chain(&self) -> Chain<'_, T> {
+        Chain::new()
+            .each("features", &self.features, &self.ends.each_ref().map(|(name, stride)| (&**name, *stride)))
+            .then("avgpool", &self.avgpool)
+            .then("flatten", &Flatten)
+            .each("classifier", &self.classifier, &[])
+    }
+}
 
 const fn variant(name: &'static str, parameters: usize, macs: u64, build: Build) -> Variant {
     let (input_size, least_size, classes) = (224, 32, 1000);

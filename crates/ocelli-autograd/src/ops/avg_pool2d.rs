@@ -24,6 +24,10 @@ impl<T: Element> Op<T> for AvgPool2d {
         "avg_pool2d"
     }
 
+    fn window(&self) -> Option<Window> {
+        Some(self.window)
+    }
+
     fn forward(&self, inputs: &[&Tensor<T>], _: &[bool]) -> Result<(Tensor<T>, Shape)> {
         let AvgPool2d { window, ceil_mode, count_include_pad } = self;
         Ok((ops::avg_pool2d(inputs[0], window, *ceil_mode, *count_include_pad)?, *inputs[0].shape()))

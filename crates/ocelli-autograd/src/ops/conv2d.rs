@@ -31,6 +31,10 @@ impl<T: Element> Op<T> for Conv2d {
         "conv2d"
     }
 
+    fn window(&self) -> Option<Window> {
+        Some(self.window)
+    }
+
     fn forward(&self, inputs: &[&Tensor<T>], needs: &[bool]) -> Result<(Tensor<T>, Saved<T>)> {
         let [x, w] = [inputs[0], inputs[1]];
         let y = ops::conv2d(x, w, &self.window, self.groups)?;

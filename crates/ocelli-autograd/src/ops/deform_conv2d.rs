@@ -2,7 +2,7 @@
 //! Cin / groups, Cout]`, masks m `[N, Ho, Wo, offset_groups · Kh · Kw]`, y `[N, Ho, Wo, Cout]`. The backward pass samples x
 //! again rather than keeping the samples, which are Kh · Kw times as large as x.
 
-use ocelli_tensor::ops::{self, DeformConv2d, InputGradients};
+use ocelli_tensor::ops::{self, DeformConv2d, InputGradients, Window};
 use ocelli_tensor::{Element, Shape, Tensor};
 
 use crate::{Cost, Gradients, Op, Result, Var};
@@ -13,6 +13,10 @@ impl<T: Element> Op<T> for DeformConv2d {
 
     fn name(&self) -> &'static str {
         "deform_conv2d"
+    }
+
+    fn window(&self) -> Option<Window> {
+        Some(self.window)
     }
 
     fn forward(&self, inputs: &[&Tensor<T>], needs: &[bool]) -> Result<(Tensor<T>, Self::Saved)> {

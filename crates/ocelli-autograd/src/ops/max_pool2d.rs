@@ -22,6 +22,10 @@ impl<T: Element> Op<T> for MaxPool2d {
         "max_pool2d"
     }
 
+    fn window(&self) -> Option<Window> {
+        Some(self.window)
+    }
+
     fn forward(&self, inputs: &[&Tensor<T>], needs: &[bool]) -> Result<(Tensor<T>, Self::Saved)> {
         let x = inputs[0];
         if !needs[0] {

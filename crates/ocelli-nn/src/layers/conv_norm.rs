@@ -35,6 +35,11 @@ impl<T: Element> ConvNorm<T> {
         })
     }
 
+    /// What the convolution and the norm are called.
+    pub fn names(&self) -> [&str; 2] {
+        [&self.names.0, &self.names.1]
+    }
+
     /// As [`forward`](Layer::forward), with `shortcut` added before the activation.
     pub fn forward_residual(&self, x: &Var<T>, shortcut: &Var<T>, mode: &Mode) -> Result<Var<T>> {
         self.activate(self.normalised(x, mode)?.add(shortcut)?)

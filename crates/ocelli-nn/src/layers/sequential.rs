@@ -34,9 +34,15 @@ impl<T: Element> Sequential<T> {
         Sequential { children: Vec::new() }
     }
 
-    /// Appends a layer. `name` is what traces call it, and should be what its parameters' names begin with.
+    /// Appends a layer. `name` is what traces call it, and should be what its parameters' names begin with; empty for a
+    /// layer whose parts name themselves.
     pub fn push(&mut self, name: impl AsRef<str>, layer: impl Layer<T> + 'static) {
         self.children.push((name.as_ref().into(), Box::new(layer)));
+    }
+
+    /// The layers with their names, in order.
+    pub fn children(&self) -> impl Iterator<Item = (&str, &dyn Layer<T>)> {
+        self.children.iter().map(|(name, layer)| (&**name, &**layer))
     }
 
     /// The number of layers.
@@ -54,7 +60,10 @@ impl<T: Element> Layer<T> for Sequential<T> {
     fn forward(&self, x: &Var<T>, mode: &Mode) -> Result<Var<T>> {
         let mut x = x.clone();
         for (name, layer) in &self.children {
-            x = scope(name, || layer.forward(&x, mode))?;
+            x = match &**name {
+                "" => layer.forward(&x, mode),
+                name => scope(name, || layer.forward(&x, mode)),
+            }?;
         }
         Ok(x)
     }
