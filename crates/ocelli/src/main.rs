@@ -9,6 +9,7 @@ mod arguments;
 mod classifier;
 mod commands;
 mod error;
+mod graph;
 mod output;
 mod progress;
 mod weights;
