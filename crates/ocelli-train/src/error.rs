@@ -52,6 +52,14 @@ pub enum Error {
         /// Of which step or output.
         what: String,
     },
+    /// Published weights are not known, or could not be fetched.
+    #[error("{name}: {reason}")]
+    Weights {
+        /// Their name.
+        name: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// The zoo refused a name, a shape or weights.
     #[error(transparent)]
     Zoo(#[from] ocelli_zoo::Error),

@@ -6,11 +6,14 @@ pub mod data;
 mod decode;
 mod error;
 mod evaluate;
+#[cfg(feature = "hub")]
+pub mod hub;
 pub mod loader;
 mod network;
 mod picture;
 mod predict;
 pub mod pretrained;
+pub mod published;
 pub mod report;
 mod rng;
 mod run;

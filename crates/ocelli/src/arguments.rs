@@ -33,10 +33,10 @@ pub struct NetworkChoice {
     /// The folder of a training run (see `ocelli train`)
     #[arg(long, value_name = "DIR", conflicts_with_all = ["model", "weights"])]
     pub run: Option<PathBuf>,
-    /// A model of `ocelli models`
+    /// A model of `ocelli models`; published weights know theirs
     #[arg(long, value_name = "NAME", requires = "weights")]
     pub model: Option<String>,
-    /// Its weights: safetensors or a PyTorch checkpoint
-    #[arg(long, value_name = "FILE", requires = "model")]
+    /// Its weights: safetensors, a PyTorch checkpoint, or a name of `ocelli models --weights`
+    #[arg(long, value_name = "FILE")]
     pub weights: Option<PathBuf>,
 }

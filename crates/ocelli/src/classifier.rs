@@ -8,7 +8,7 @@ use ocelli_train::{Preprocessing, Run, pretrained};
 
 use crate::arguments::NetworkChoice;
 use crate::error::{Error, Result};
-use crate::weights;
+use crate::weights::{self, Weights};
 
 /// A network with what belongs to it.
 #[derive(Debug)]
@@ -26,7 +26,9 @@ impl Classifier {
     pub fn chosen(choice: &NetworkChoice) -> Result<Option<Self>> {
         match choice {
             NetworkChoice { run: Some(folder), .. } => Self::of_run(&Run::open(folder)?).map(Some),
-            NetworkChoice { model: Some(name), weights: Some(path), .. } => Self::of_weights(name, path).map(Some),
+            NetworkChoice { model, weights: Some(given), .. } => {
+                Self::of_weights(model.as_deref(), &Weights::choose(given)?).map(Some)
+            }
             _ => Ok(None),
         }
     }
@@ -39,12 +41,14 @@ impl Classifier {
 
     /// A model of the zoo with weights of a file. Files that a training run wrote say themselves what the classes are
     /// called and how pictures are prepared; for others it is what the model's published weights need.
-    pub fn of_weights(name: &str, path: &Path) -> Result<Self> {
+    pub fn of_weights(model: Option<&str>, weights: &Weights) -> Result<Self> {
+        let (name, path) = (weights.model(model)?, &weights.path);
         let checkpoint = Checkpoint::read(path)?;
         let model = weights::load(name, &checkpoint, path)?;
-        let (preprocessing, classes) = match pretrained::About::of(&checkpoint) {
-            Some(about) => (about.preprocessing, about.classes),
-            None => described(&model),
+        let (preprocessing, classes) = match (pretrained::About::of(&checkpoint), weights.published) {
+            (Some(about), _) => (about.preprocessing, about.classes),
+            (None, Some(published)) => (published.preprocessing.clone(), described(&model).1),
+            (None, None) => described(&model),
         };
         if classes.len() != model.options().classes {
             let (named, outputs) = (classes.len(), model.options().classes);

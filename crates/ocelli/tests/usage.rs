@@ -74,9 +74,11 @@ fn the_models_are_listed() {
 fn a_summary_adds_up() {
     for model in ["resnet18", "resnet20", "plain20", "tf_efficientnet_lite0"] {
         let summary = common::json(["summary", model, "--json"]);
-        assert_eq!(keys(&summary), ["input_size", "layers", "macs", "model", "parameters"]);
+        assert_eq!(keys(&summary), ["input_size", "layers", "macs", "memory", "model", "parameters"]);
         let layers = summary["layers"].as_array().expect("a list");
-        for (key, total) in [("parameters", &summary["parameters"]), ("macs", &summary["macs"])] {
+        for (key, total) in
+            [("parameters", &summary["parameters"]), ("macs", &summary["macs"]), ("memory", &summary["memory"])]
+        {
             let sum: u64 = layers.iter().map(|layer| layer[key].as_u64().expect("a number")).sum();
             assert_eq!(Some(sum), total.as_u64(), "{model}: {key}");
         }
@@ -84,6 +86,40 @@ fn a_summary_adds_up() {
         let listed = listed.as_array().expect("a list").iter().find(|row| row["name"] == model).expect("it is listed");
         assert_eq!((&summary["parameters"], &summary["macs"]), (&listed["parameters"], &listed["macs"]), "{model}");
     }
+}
+
+#[test]
+fn models_are_filtered_by_name_or_family() {
+    let names = |arguments: &[&str]| -> Vec<String> {
+        let models = common::json(arguments.iter().copied().chain(["--json"]));
+        models.as_array().expect("a list").iter().map(|row| row["name"].as_str().expect("a text").into()).collect()
+    };
+    assert_eq!(names(&["models", "RESNEXT50"]), ["resnext50_32x4d", "legacy_seresnext50_32x4d"]);
+    assert!(names(&["models", "cifar plain"]).iter().all(|name| name.starts_with("plain")));
+    assert!(fails(["models", "mobilenet"]).contains("\"mobilenet\""));
+    let families = succeeds(["models", "--families"]);
+    assert!(families.lines().any(|line| line.starts_with("Wide ResNet ") && line.contains(" 2 ")), "{families}");
+}
+
+#[test]
+fn published_weights_are_listed() {
+    let weights = common::json(["models", "--weights", "resnet50", "--json"]);
+    let v2 = weights.as_array().expect("a list").iter().find(|row| row["name"] == "resnet50.IMAGENET1K_V2");
+    let v2 = v2.expect("torchvision's");
+    assert_eq!(keys(v2), ["address", "licence", "model", "name", "parameters", "preprocessing", "top1"]);
+    assert_eq!((&v2["top1"], &v2["preprocessing"]["resize"]), (&80.858.into(), &232.into()));
+    let table = succeeds(["models", "--weights", "resnet50.IMAGENET1K_V2"]);
+    assert!(table.contains("25,557,032") && table.contains("80.86 %"), "{table}");
+}
+
+#[test]
+fn a_drawing_is_written_to_its_file() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("resnet20.svg");
+    assert_eq!(succeeds(["summary", "resnet20", "--graph", path.to_str().expect("a path")]), "");
+    let picture = std::fs::read_to_string(&path).expect("the drawing");
+    assert!(picture.starts_with("<svg ") && picture.ends_with("</svg>\n") && picture.contains(">×3<"), "{picture}");
+    assert!(fails(["summary", "resnet20", "--graph", "missing/x.svg"]).contains("missing/x.svg: cannot write"));
 }
 
 #[test]

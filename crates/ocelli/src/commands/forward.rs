@@ -9,7 +9,7 @@ use ocelli_train::zoo::{Model, Options, variant};
 
 use crate::arguments::Threads;
 use crate::error::{Error, Result};
-use crate::weights;
+use crate::weights::{self, Weights};
 
 /// Run a model on a tensor in a file, to compare with other engines
 #[derive(Debug, Args)]
@@ -23,10 +23,10 @@ Examples:
   ocelli forward --model resnet50 --weights resnet50.pth --input x.safetensors --output y.safetensors
   ocelli forward --model resnet20 --input x.safetensors --output y.safetensors --threads 1")]
 pub struct Forward {
-    /// A model of `ocelli models`
-    #[arg(long, value_name = "NAME")]
-    model: String,
-    /// Its weights: safetensors or a PyTorch checkpoint [default: random ones]
+    /// A model of `ocelli models`; published weights know theirs
+    #[arg(long, value_name = "NAME", required_unless_present = "weights")]
+    model: Option<String>,
+    /// Its weights: safetensors, a PyTorch checkpoint, or a name of `ocelli models --weights` [default: random ones]
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
     /// The file that holds `input`
@@ -45,13 +45,19 @@ pub struct Forward {
 impl Forward {
     pub fn run(&self) -> Result<()> {
         self.threads.apply();
-        let usual = variant(&self.model)?.options();
+        if let Some(name) = &self.model {
+            variant(name)?;
+        }
         let input = read_input(&self.input)?;
         let model = match &self.weights {
-            Some(path) => weights::load(&self.model, &Checkpoint::read(path)?, path)?,
+            Some(given) => {
+                let weights = Weights::choose(given)?;
+                weights::load(weights.model(self.model.as_deref())?, &Checkpoint::read(&weights.path)?, &weights.path)?
+            }
             None => {
-                let options = Options { in_channels: input.shape()[3], ..usual };
-                Model::new(&self.model, options, self.seed)?
+                let name = self.model.as_deref().unwrap_or_default();
+                let options = Options { in_channels: input.shape()[3], ..variant(name)?.options() };
+                Model::new(name, options, self.seed)?
             }
         };
         let plan = model.plan(*input.shape())?;

@@ -42,8 +42,8 @@ pub struct Train {
     /// A model of `ocelli models` [default: by the pictures' size]
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
-    /// Fine-tune these weights: safetensors or a PyTorch checkpoint
-    #[arg(long, value_name = "FILE", requires = "model", conflicts_with = "from_scratch")]
+    /// Fine-tune these weights: safetensors, a PyTorch checkpoint, or a name of `ocelli models --weights`
+    #[arg(long, value_name = "FILE", conflicts_with = "from_scratch")]
     weights: Option<PathBuf>,
     /// Begin with random weights
     #[arg(long)]

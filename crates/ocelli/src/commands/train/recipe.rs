@@ -6,7 +6,7 @@ use ocelli_train::{Augment, Config, Data, Interpolation, Preprocessing, pretrain
 
 use super::Train;
 use crate::error::{Error, Result};
-use crate::weights;
+use crate::weights::{Weights, shaped};
 
 /// The seed of a run if the command line gives none.
 pub const SEED: u64 = 1;
@@ -26,17 +26,20 @@ const SAMPLES: usize = 9;
 /// The settings for a new run, before those of the command line.
 pub fn choose(train: &Train, data: &Data) -> Result<Config> {
     let model = train.model.as_deref();
-    if let (Some(path), Some(name)) = (&train.weights, model) {
-        let checkpoint = Checkpoint::read(path)?;
-        let preprocessing = match pretrained::About::of(&checkpoint) {
-            Some(about) => about.preprocessing,
-            None => {
-                let model = weights::shaped(name, &checkpoint)?;
+    if let Some(given) = &train.weights {
+        let weights = Weights::choose(given)?;
+        let name = weights.model(model)?;
+        let checkpoint = Checkpoint::read(&weights.path)?;
+        let preprocessing = match (pretrained::About::of(&checkpoint), weights.published) {
+            (Some(about), _) => about.preprocessing,
+            (None, Some(published)) => published.preprocessing.clone(),
+            (None, None) => {
+                let model = shaped(name, &checkpoint)?;
                 pretrained::preprocessing(model.variant(), model.options().in_channels)
             }
         };
         let config = Config::fine_tuning(name, &data.source, data.classes.clone(), preprocessing);
-        return Ok(Config { pretrained: Some(path.display().to_string()), ..config });
+        return Ok(Config { pretrained: Some(given.display().to_string()), ..config });
     }
     if data.source == "digits" {
         let mut config = Config::digits(model.unwrap_or(DIGITS_MODEL));
@@ -101,8 +104,9 @@ pub fn initial(config: &Config) -> Result<Model> {
         None => {}
         Some(BUILT_IN) => model.load_pretrained(&built_in()?)?,
         Some(path) => {
-            let checkpoint = Checkpoint::read(path)?;
-            model.load_pretrained(&checkpoint).map_err(|error| Error::file(path.as_ref(), error))?;
+            let path = Weights::choose(path.as_ref())?.path;
+            let checkpoint = Checkpoint::read(&path)?;
+            model.load_pretrained(&checkpoint).map_err(|error| Error::file(&path, error))?;
         }
     }
     Ok(model)
