@@ -79,15 +79,13 @@ impl<T: Element> Filters<T> {
     }
 
     /// The number of elements of a register's weights.
-    #[inline(always)]
     pub fn size(&self) -> usize {
         self.size
     }
 
-    /// The weights of register `v`.
-    #[inline(always)]
-    pub fn vector(&self, v: usize) -> *const T {
-        self.data.data()[v * self.size..][..self.size].as_ptr()
+    /// The weights of all registers.
+    pub fn data(&self) -> &[T] {
+        self.data.data()
     }
 }
 

@@ -159,6 +159,7 @@ fn gather<T: Element>(
                     vectors: vectors.clone(),
                     out: out.get().wrapping_add(at),
                     stride: grid.target_step[1] * channels.outputs,
+                    below: grid.target_step[0] * width * channels.outputs,
                     bias: epilogue.bias.map_or(std::ptr::null(), <[T]>::as_ptr),
                     residual: epilogue.residual.map_or(std::ptr::null(), |residual| residual[at..].as_ptr()),
                     clamp: epilogue.clamp,

@@ -5,6 +5,9 @@ use crate::simd::Simd;
 
 /// Reads the input channels that the lanes of a register are multiplied with.
 pub trait Read: Copy {
+    /// Whether groups are known to have a single channel.
+    const SINGLE: bool = false;
+
     /// Channel `i` of each lane's group, from the register's first input on; `live` lanes count.
     ///
     /// # Safety
@@ -25,6 +28,8 @@ pub struct Spread(pub usize);
 pub struct Group;
 
 impl Read for Own {
+    const SINGLE: bool = true;
+
     #[inline(always)]
     unsafe fn read<T: Element, S: Simd<T>>(self, simd: S, src: *const T, _: usize, live: usize) -> S::V {
         // SAFETY: the caller's promise.

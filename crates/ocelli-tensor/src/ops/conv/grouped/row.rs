@@ -9,7 +9,7 @@ use super::channels::Reads;
 use super::filters::Filters;
 use super::pixel_of;
 use super::read::{Group, Own, Read, Spread, for_each_column, load, store, with_windows};
-use super::windows::{PIXELS, Windows};
+use super::windows::{PIXELS, Windows, fetch};
 use crate::Element;
 use crate::ops::Activation;
 use crate::simd::{Kernel, Simd};
@@ -22,6 +22,8 @@ pub struct Row<'a, T: Element> {
     /// The first output's channels, and the elements from an output to the next.
     pub out: *mut T,
     pub stride: usize,
+    /// The elements from an output to that of the next row.
+    pub below: usize,
     /// A number a channel, or null.
     pub bias: *const T,
     /// Laid out as `out` and added to it, or null.
@@ -57,23 +59,30 @@ impl<T: Element, R: Read, const K: usize, const STEP: usize> Kernel<T> for Tiles
     #[inline(always)]
     fn run<S: Simd<T>>(self, simd: S) {
         let Tiles { row, read } = &self;
-        let windows = &row.windows;
+        let (windows, filters) = (&row.windows, row.filters.data().as_ptr());
         for i in 0..windows.tiles() {
             let tile = windows.tile(i);
             let inner = windows.is_inner(&tile);
             for v in row.vectors.clone() {
+                let [output, input] = row.filters.channels.vectors[v];
+                if !windows.ahead.is_empty() {
+                    windows.fetch(simd, &tile, input);
+                    let below = row.out.wrapping_add(row.below + tile.start * row.stride);
+                    fetch(simd, below, tile.len(), row.stride, output);
+                }
                 // SAFETY: the promise made to `run`, which chose K and STEP by the windows and has checked that
                 // registers are full wherever K isn't 0.
                 unsafe {
+                    let filter = filters.add(v * row.filters.size());
                     if K == 0 {
-                        let acc = row.any(simd, *read, v, &tile);
-                        row.finish::<S, true>(simd, acc, v, &tile, row.filters.channels.live());
+                        let acc = row.any(simd, *read, (input, filter), &tile);
+                        row.finish::<S, true>(simd, acc, output, &tile, row.filters.channels.live());
                     } else if inner {
-                        let acc = row.tile::<S, R, K, STEP, false>(simd, *read, v, &tile);
-                        row.finish::<S, false>(simd, acc, v, &tile, S::LANES);
+                        let acc = row.tile::<S, R, K, STEP, false>(simd, *read, (input, filter), &tile);
+                        row.finish::<S, false>(simd, acc, output, &tile, S::LANES);
                     } else {
-                        let acc = row.tile::<S, R, K, STEP, true>(simd, *read, v, &tile);
-                        row.finish::<S, true>(simd, acc, v, &tile, S::LANES);
+                        let acc = row.tile::<S, R, K, STEP, true>(simd, *read, (input, filter), &tile);
+                        row.finish::<S, true>(simd, acc, output, &tile, S::LANES);
                     }
                 }
             }
@@ -82,7 +91,7 @@ impl<T: Element, R: Read, const K: usize, const STEP: usize> Kernel<T> for Tiles
 }
 
 impl<T: Element> Row<'_, T> {
-    /// The sums of a tile for register `v`. At a `BORDER` a tile may be narrow and its windows reach out of the image.
+    /// The sums of a tile for a register, given its first input and its weights. At a `BORDER` a tile may be narrow and its windows reach out of the image.
     ///
     /// # Safety
     /// That of [`run`].
@@ -91,23 +100,22 @@ impl<T: Element> Row<'_, T> {
         &self,
         simd: S,
         read: R,
-        v: usize,
+        (input, filter): (usize, *const T),
         tile: &Range<usize>,
     ) -> [S::V; PIXELS] {
         let (windows, channels) = (&self.windows, &self.filters.channels);
-        let (pixel, width, depth) = (windows.pixel, windows.width, channels.depth);
+        let (pixel, width, depth) = (windows.pixel, windows.width, if R::SINGLE { 1 } else { channels.depth });
         let first = windows.column(tile);
         let columns = (tile.len() - 1) * STEP + K;
         let mut acc = [simd.splat(T::ZERO); PIXELS];
-        let filter = self.filters.vector(v);
-        for kernel_row in windows.inside.clone() {
-            let x = windows.row(kernel_row).wrapping_add(channels.vectors[v][1]);
-            let x = x.wrapping_offset(first * pixel as isize);
+        let (x, pitch) = windows.rows();
+        let mut x = x.wrapping_offset(first * pixel as isize).wrapping_add(input);
+        let mut from = filter.wrapping_add(windows.inside.start * depth * K * S::LANES);
+        for _ in windows.inside.clone() {
             for i in 0..depth {
                 // SAFETY: a filter has `K` registers for every kernel row and channel of the depth; columns are read
                 // only inside of the image, which inner tiles do not leave.
                 unsafe {
-                    let from = filter.add((kernel_row * depth + i) * K * S::LANES);
                     let mut w = [simd.splat(T::ZERO); K];
                     for (k, w) in w.iter_mut().enumerate() {
                         *w = simd.load_ptr(from.add(k * S::LANES));
@@ -126,7 +134,9 @@ impl<T: Element> Row<'_, T> {
                         }
                     });
                 }
+                from = from.wrapping_add(K * S::LANES);
             }
+            x = x.wrapping_add(pitch);
         }
         acc
     }
@@ -136,13 +146,19 @@ impl<T: Element> Row<'_, T> {
     /// # Safety
     /// That of [`run`].
     #[inline(always)]
-    unsafe fn any<S: Simd<T>, R: Read>(&self, simd: S, read: R, v: usize, tile: &Range<usize>) -> [S::V; PIXELS] {
+    unsafe fn any<S: Simd<T>, R: Read>(
+        &self,
+        simd: S,
+        read: R,
+        (input, filter): (usize, *const T),
+        tile: &Range<usize>,
+    ) -> [S::V; PIXELS] {
         let (windows, channels) = (&self.windows, &self.filters.channels);
         let (columns, depth, live) = (&windows.taps.columns, channels.depth, channels.live());
         let mut acc = [simd.splat(T::ZERO); PIXELS];
-        let filter = self.filters.vector(v);
+        let (x, pitch) = windows.rows();
+        let mut x = x.wrapping_add(input);
         for kernel_row in windows.inside.clone() {
-            let x = windows.row(kernel_row).wrapping_add(channels.vectors[v][1]);
             for i in 0..depth {
                 for (k, offset) in columns.iter().enumerate() {
                     // SAFETY: a filter has a register for every tap and channel of the depth, and only pixels inside of
@@ -159,6 +175,7 @@ impl<T: Element> Row<'_, T> {
                     }
                 }
             }
+            x = x.wrapping_add(pitch);
         }
         acc
     }
@@ -172,11 +189,10 @@ impl<T: Element> Row<'_, T> {
         &self,
         simd: S,
         mut acc: [S::V; PIXELS],
-        v: usize,
+        channel: usize,
         tile: &Range<usize>,
         live: usize,
     ) {
-        let channel = self.filters.channels.vectors[v][0];
         let at = tile.start * self.stride + channel;
         let count = if BORDER { tile.len() } else { PIXELS };
         // SAFETY: the outputs of the tile, and the residuals laid out alike, have the register's channels, as has the bias.

@@ -8,7 +8,7 @@ use std::ops::Range;
 use super::channels::{Channels, Reads};
 use super::pixel_of;
 use super::read::{Group, Own, Read, Spread, for_each_column, load, with_windows};
-use super::windows::{PIXELS, Windows};
+use super::windows::{PIXELS, Windows, fetch};
 use crate::Element;
 use crate::simd::{self, Kernel, Simd};
 
@@ -54,16 +54,24 @@ impl<T: Element, R: Read, const K: usize, const STEP: usize> Kernel<T> for Tiles
         for i in 0..windows.tiles() {
             let tile = windows.tile(i);
             let inner = windows.is_inner(&tile);
+            // What the tile before this one has added.
+            let skip = i * PIXELS - tile.start;
             for v in row.vectors.clone() {
+                let [output, input] = row.channels.vectors[v];
+                if !windows.ahead.is_empty() {
+                    windows.fetch(simd, &tile, input);
+                    let below = row.dy.wrapping_add((windows.outputs + tile.start) * row.channels.outputs);
+                    fetch(simd, below, tile.len(), row.channels.outputs, output);
+                }
                 // SAFETY: the promise made to `run`, which chose K and STEP by the windows and has checked that
                 // registers are full wherever K isn't 0.
                 unsafe {
                     if K == 0 {
-                        row.any(simd, *read, v, &tile);
+                        row.any(simd, *read, v, &tile, skip);
                     } else if inner {
-                        row.tile::<S, R, K, STEP, false>(simd, *read, v, &tile);
+                        row.tile::<S, R, K, STEP, false>(simd, *read, v, &tile, skip);
                     } else {
-                        row.tile::<S, R, K, STEP, true>(simd, *read, v, &tile);
+                        row.tile::<S, R, K, STEP, true>(simd, *read, v, &tile, skip);
                     }
                 }
             }
@@ -72,7 +80,7 @@ impl<T: Element, R: Read, const K: usize, const STEP: usize> Kernel<T> for Tiles
 }
 
 impl<T: Element> SumRow<'_, T> {
-    /// The gradients of a tile's outputs, 0 beyond its end.
+    /// The gradients of a tile's outputs, 0 for the first `skip` and beyond its end.
     ///
     /// # Safety
     /// That of [`run`].
@@ -81,14 +89,14 @@ impl<T: Element> SumRow<'_, T> {
         &self,
         simd: S,
         v: usize,
-        count: usize,
-        first: usize,
+        tile: &Range<usize>,
+        skip: usize,
         live: usize,
     ) -> [S::V; PIXELS] {
         let mut dy = [simd.splat(T::ZERO); PIXELS];
         for p in 0..PIXELS {
-            if p < count {
-                let at = (first + p) * self.channels.outputs + self.channels.vectors[v][0];
+            if p >= skip && p < tile.len() {
+                let at = (tile.start + p) * self.channels.outputs + self.channels.vectors[v][0];
                 // SAFETY: the caller's promise.
                 dy[p] = unsafe { load(simd, self.dy.add(at), live) };
             }
@@ -115,19 +123,19 @@ impl<T: Element> SumRow<'_, T> {
         read: R,
         v: usize,
         tile: &Range<usize>,
+        skip: usize,
     ) {
         let (windows, channels) = (&self.windows, self.channels);
-        let (pixel, width, depth) = (windows.pixel, windows.width, channels.depth);
+        let (pixel, width, depth) = (windows.pixel, windows.width, if R::SINGLE { 1 } else { channels.depth });
         let first = windows.column(tile);
         let columns = (tile.len() - 1) * STEP + K;
-        let count = if BORDER { tile.len() } else { PIXELS };
         // SAFETY: the tile's outputs are the row's; sums have `K` registers for every kernel row and channel of the
         // depth; columns are read only inside of the image, which inner tiles do not leave.
         unsafe {
-            let dy = self.gradients(simd, v, count, tile.start, S::LANES);
+            let dy = self.gradients(simd, v, tile, skip, S::LANES);
+            let (x, pitch) = windows.rows();
+            let mut x = x.wrapping_offset(first * pixel as isize).wrapping_add(channels.vectors[v][1]);
             for kernel_row in windows.inside.clone() {
-                let x = windows.row(kernel_row).wrapping_add(channels.vectors[v][1]);
-                let x = x.wrapping_offset(first * pixel as isize);
                 for i in 0..depth {
                     let sums = self.sums::<S>(v).add((kernel_row * depth + i) * K * S::LANES);
                     let mut acc = [simd.splat(T::ZERO); K];
@@ -151,6 +159,7 @@ impl<T: Element> SumRow<'_, T> {
                         simd.store_ptr(acc, sums.add(k * S::LANES));
                     }
                 }
+                x = x.wrapping_add(pitch);
             }
         }
     }
@@ -160,14 +169,15 @@ impl<T: Element> SumRow<'_, T> {
     /// # Safety
     /// That of [`run`].
     #[inline(always)]
-    unsafe fn any<S: Simd<T>, R: Read>(&self, simd: S, read: R, v: usize, tile: &Range<usize>) {
+    unsafe fn any<S: Simd<T>, R: Read>(&self, simd: S, read: R, v: usize, tile: &Range<usize>, skip: usize) {
         let (windows, channels) = (&self.windows, self.channels);
         let (columns, depth, live) = (&windows.taps.columns, channels.depth, channels.live());
         // SAFETY: as in `tile`; only pixels inside of the image are read.
         unsafe {
-            let dy = self.gradients(simd, v, tile.len(), tile.start, live);
+            let dy = self.gradients(simd, v, tile, skip, live);
+            let (x, pitch) = windows.rows();
+            let mut x = x.wrapping_add(channels.vectors[v][1]);
             for kernel_row in windows.inside.clone() {
-                let x = windows.row(kernel_row).wrapping_add(channels.vectors[v][1]);
                 for i in 0..depth {
                     for (k, offset) in columns.iter().enumerate() {
                         let sum = self.sums::<S>(v).add(((kernel_row * depth + i) * columns.len() + k) * S::LANES);
@@ -182,6 +192,7 @@ impl<T: Element> SumRow<'_, T> {
                         simd.store_ptr(acc, sum);
                     }
                 }
+                x = x.wrapping_add(pitch);
             }
         }
     }

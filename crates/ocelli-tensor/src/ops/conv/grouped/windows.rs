@@ -3,10 +3,15 @@
 use std::ops::Range;
 
 use super::filters::Taps;
-use crate::ops::gemm::{Grid, cut};
+use crate::Element;
+use crate::ops::gemm::Grid;
+use crate::simd::Simd;
 
 /// Pixels of a tile. With the weights of seven taps and one input they fill the 16 registers of AVX2.
 pub const PIXELS: usize = 8;
+
+/// Elements of images from which on tiles fetch ahead.
+const LARGE: usize = 1 << 20;
 
 /// The windows under one row of outputs.
 pub struct Windows<'a, T> {
@@ -23,6 +28,10 @@ pub struct Windows<'a, T> {
     pub step: usize,
     /// Outputs of the row.
     pub outputs: usize,
+    /// The rows of the image that the next row of windows is the first to read, if the images are too large for the
+    /// nearer caches: tiles fetch them meanwhile, because pixels are read a register at a time, in an order that
+    /// processors don't foresee.
+    pub ahead: Range<usize>,
 }
 
 impl<'a, T> Windows<'a, T> {
@@ -37,14 +46,19 @@ impl<'a, T> Windows<'a, T> {
         let end = taps.rows.partition_point(|offset| row(offset) < height as isize);
         let image = x[n * height * width * pixel..].as_ptr();
         let inside = start..end.max(start);
-        Windows { image, pixel, width, y, taps, inside, step: grid.step[1], outputs: grid.size[1] }
+        let first = y.saturating_add_signed(taps.rows.last().unwrap_or(&0) + 1).min(height);
+        let ahead = if x.len() < LARGE { 0..0 } else { first..height.min(first + grid.step[0]) };
+        Windows { image, pixel, width, y, taps, inside, step: grid.step[1], outputs: grid.size[1], ahead }
     }
 
-    /// The first pixel of the image row under kernel row `row`, which must be one of those inside.
+    /// The first pixel of the image row under the first kernel row inside, and the elements from there to that of the
+    /// next kernel row: these are equally far apart.
     #[inline(always)]
-    pub fn row(&self, row: usize) -> *const T {
-        let y = self.y.wrapping_add_signed(self.taps.rows[row]);
-        self.image.wrapping_add(y * self.width * self.pixel)
+    pub fn rows(&self) -> (*const T, usize) {
+        let &[first, ref others @ ..] = &self.taps.rows[self.inside.clone()] else { return (self.image, 0) };
+        let apart = others.first().map_or(0, |second| (second - first) as usize);
+        let pitch = self.width * self.pixel;
+        (self.image.wrapping_add(self.y.wrapping_add_signed(first) * pitch), apart * pitch)
     }
 
     /// The image column of the first window of a tile's first tap.
@@ -53,7 +67,8 @@ impl<'a, T> Windows<'a, T> {
         (tile.start * self.step) as isize + self.taps.columns.first().unwrap_or(&0)
     }
 
-    /// The number of tiles, and tile `i`: all of about equal width.
+    /// The number of tiles, and tile `i`. All are full if the row is long enough: the last one begins earlier than its
+    /// predecessor ends if it would reach beyond the last output.
     #[inline(always)]
     pub fn tiles(&self) -> usize {
         self.outputs.div_ceil(PIXELS)
@@ -61,7 +76,21 @@ impl<'a, T> Windows<'a, T> {
 
     #[inline(always)]
     pub fn tile(&self, i: usize) -> Range<usize> {
-        cut(self.outputs, self.tiles(), i)
+        let start = (i * PIXELS).min(self.outputs.saturating_sub(PIXELS));
+        start..self.outputs.min(start + PIXELS)
+    }
+
+    /// Asks for the pixels of the rows [`ahead`](Self::ahead) under a tile, for a register whose first input is
+    /// `channel`.
+    #[inline(always)]
+    pub fn fetch<S: Simd<T>>(&self, simd: S, tile: &Range<usize>, channel: usize)
+    where
+        T: Element,
+    {
+        for row in self.ahead.clone() {
+            let first = (row * self.width + tile.start * self.step) * self.pixel;
+            fetch(simd, self.image.wrapping_add(first), tile.len() * self.step, self.pixel, channel);
+        }
     }
 
     /// Whether a tile is as wide as it can be and all its windows lie inside of the image's columns.
@@ -69,5 +98,18 @@ impl<'a, T> Windows<'a, T> {
     pub fn is_inner(&self, tile: &Range<usize>) -> bool {
         let last = ((tile.end - 1) * self.step) as isize + self.taps.columns.last().unwrap_or(&0);
         tile.len() == PIXELS && self.column(tile) >= 0 && last < self.width as isize
+    }
+}
+
+/// Asks for a register's channels, from `channel` on, of `pixels` pixels `stride` elements apart.
+#[inline(always)]
+pub fn fetch<T: Element, S: Simd<T>>(simd: S, first: *const T, pixels: usize, stride: usize, channel: usize) {
+    // The others share a cache line with their predecessor.
+    if channel % S::LINE < S::LANES {
+        let mut at = first.wrapping_add(channel);
+        for _ in 0..pixels {
+            simd.prefetch(at);
+            at = at.wrapping_add(stride);
+        }
     }
 }
