@@ -1,5 +1,8 @@
 //! Maximum pooling, with PyTorch's rules: padding never wins, the first of equal values does, and NaN beats all.
 
+// Lanes and registers are named by their place.
+#![allow(clippy::needless_range_loop)]
+
 use std::ops::Range;
 
 use super::{Geometry, Tap, Taps, index};
@@ -89,16 +92,32 @@ pub fn max_pool2d_backward<T: Element>(
 
 /// What a place is stored as; `()` if it is not.
 trait Index: Copy + Send + Sync + PartialEq {
+    /// Whether places are kept at all.
+    const KEPT: bool = true;
+
     fn new(tap: usize) -> Self;
     /// From a lane that holds a tap's index.
     fn from_lane<T: Element>(lane: T) -> Self;
 
-    /// Converts as many lanes as `dst` has room for.
+    /// Converts as many lanes as `dst` has room for, which are at most a register's.
     #[inline(always)]
     fn store<T: Element, S: Simd<T>>(simd: S, v: S::V, dst: &mut [Self]) {
+        if !Self::KEPT {
+            return;
+        }
         let mut lanes = [T::ZERO; MAX_LANES];
         simd.store(v, &mut lanes);
-        dst.iter_mut().zip(&lanes[..S::LANES]).for_each(|(place, &lane)| *place = Self::from_lane(lane));
+        if dst.len() == S::LANES {
+            // A length known to the compiler, which then converts all at once.
+            let dst = &mut dst[..S::LANES];
+            for i in 0..S::LANES {
+                dst[i] = Self::from_lane(lanes[i]);
+            }
+        } else {
+            for (i, place) in dst.iter_mut().enumerate() {
+                *place = Self::from_lane(lanes[i]);
+            }
+        }
     }
 }
 
@@ -132,6 +151,8 @@ impl Index for u16 {
 }
 
 impl Index for () {
+    const KEPT: bool = false;
+
     fn new(_: usize) -> Self {}
     #[inline(always)]
     fn from_lane<T: Element>(_: T) -> Self {}
@@ -217,7 +238,9 @@ impl<T: Element> Pixel<'_, T> {
             for r in 0..R {
                 // `min` returns its second operand where either is NaN: here NaN counts as +∞.
                 let v = simd.min(load(simd, x, r * S::LANES, n), infinity);
-                place[r] = simd.select_gt(v, best[r], index, place[r]);
+                if I::KEPT {
+                    place[r] = simd.select_gt(v, best[r], index, place[r]);
+                }
                 best[r] = simd.max(v, best[r]);
             }
         }
@@ -256,16 +279,40 @@ fn row_with_nan<T: Element, I: Index>(x: &[T], taps: &mut Taps<T>, oy: usize, y:
 
 fn unpool<T: Element, I: Index>(dy: &Tensor<T>, argmax: &[I], geometry: Geometry) -> Tensor<T> {
     let mut dx = Tensor::scratch([geometry.batch, geometry.input[0], geometry.input[1], geometry.channels]);
+    let covers = [0, 1].map(|axis| Covers::new(&geometry, axis));
     let rows = threads::rows_per_chunk(geometry.input_row());
     threads::for_each_chunk(dx.data_mut(), rows * geometry.input_row(), |i, dx| {
-        simd::dispatch(Backward { geometry, dy: dy.data(), argmax, first: i * rows, dx });
+        simd::dispatch(Backward { geometry, covers: &covers, dy: dy.data(), argmax, first: i * rows, dx });
     });
     dx
 }
 
-/// Whole rows of dx, each gathered from the rows of dy whose windows reach it, so that threads share nothing.
+/// For every input position along an axis, the outputs whose windows cover it, each with the tap that does.
+struct Covers {
+    all: Vec<(usize, usize)>,
+    /// Where each position's start, and where the last one's end.
+    starts: Vec<usize>,
+}
+
+impl Covers {
+    fn new(geometry: &Geometry, axis: usize) -> Self {
+        let mut covers = Covers { all: Vec::new(), starts: vec![0] };
+        for i in 0..geometry.input[axis] {
+            covers.all.extend(geometry.covering(axis, i));
+            covers.starts.push(covers.all.len());
+        }
+        covers
+    }
+
+    fn of(&self, i: usize) -> &[(usize, usize)] {
+        &self.all[self.starts[i]..self.starts[i + 1]]
+    }
+}
+
+/// Whole rows of dx, each pixel gathered from the windows that cover it, so that threads share nothing.
 struct Backward<'a, T, I> {
     geometry: Geometry,
+    covers: &'a [Covers; 2],
     dy: &'a [T],
     argmax: &'a [I],
     first: usize,
@@ -277,29 +324,47 @@ impl<T: Element, I: Index> Kernel<T> for Backward<'_, T, I> {
 
     #[inline(always)]
     fn run<S: Simd<T>>(self, _: S) {
-        let Backward { geometry, dy, argmax, first, dx } = self;
-        let Geometry { window, input: [h, w], output: [oh, ow], channels, .. } = geometry;
-        let kw = window.kernel_size[1];
+        let Backward { geometry, covers: [vertical, horizontal], dy, argmax, first, dx } = self;
+        let Geometry { window, input: [h, _], output: [oh, ow], channels, .. } = geometry;
+        let mut windows = Vec::with_capacity(window.taps());
         for (r, dx) in dx.chunks_exact_mut(geometry.input_row()).enumerate() {
-            dx.fill(T::ZERO);
             let (image, iy) = ((first + r) / h, (first + r) % h);
-            for (oy, ky) in geometry.covering(0, iy) {
-                let start = (image * oh + oy) * geometry.output_row();
-                for ox in 0..ow {
-                    let start = start + ox * channels;
-                    let (dy, argmax) = (&dy[start..start + channels], &argmax[start..start + channels]);
-                    for kx in window.inside(1, ox, w) {
-                        let ix = window.position(1, ox, kx);
-                        let here = I::new(ky * kw + kx);
-                        let dx = &mut dx[ix * channels..(ix + 1) * channels];
-                        // Plain code: the comparison of bytes has no counterpart in `Simd`, and the compiler
-                        // vectorises it.
-                        for ((dx, &dy), &place) in dx.iter_mut().zip(dy).zip(argmax) {
-                            *dx += if place == here { dy } else { T::ZERO };
-                        }
+            for (ix, dx) in dx.chunks_exact_mut(channels).enumerate() {
+                windows.clear();
+                for &(oy, ky) in vertical.of(iy) {
+                    for &(ox, kx) in horizontal.of(ix) {
+                        let output = (image * oh + oy) * ow + ox;
+                        windows.push((output * channels, I::new(ky * window.kernel_size[1] + kx)));
                     }
                 }
+                gather(&windows, dy, argmax, dx);
             }
         }
+    }
+}
+
+/// The gradients of the outputs whose maximum is here, the pixel of dx, added up: outputs begin where `windows` say,
+/// each with the tap that it has here.
+#[inline(always)]
+fn gather<T: Element, I: Index>(windows: &[(usize, I)], dy: &[T], argmax: &[I], dx: &mut [T]) {
+    // Plain code: the comparison of bytes has no counterpart in `Simd`, and the compiler vectorises it.
+    const BLOCK: usize = 32;
+    let whole = dx.len() / BLOCK * BLOCK;
+    for c in (0..whole).step_by(BLOCK) {
+        let mut sums = [T::ZERO; BLOCK];
+        for &(start, here) in windows {
+            let (dy, argmax) = (&dy[start + c..][..BLOCK], &argmax[start + c..][..BLOCK]);
+            for i in 0..BLOCK {
+                sums[i] += if argmax[i] == here { dy[i] } else { T::ZERO };
+            }
+        }
+        dx[c..c + BLOCK].copy_from_slice(&sums);
+    }
+    for c in whole..dx.len() {
+        let mut sum = T::ZERO;
+        for &(start, here) in windows {
+            sum += if argmax[start + c] == here { dy[start + c] } else { T::ZERO };
+        }
+        dx[c] = sum;
     }
 }
