@@ -1,9 +1,10 @@
 //! Dropout masks from a counter-based generator.
 //!
-//! Hash k of a mask with seed s is splitmix64's output function of s' + (k + 1) · γ, where s' is the mixed seed (Steele,
-//! Lea & Flood 2014, <https://doi.org/10.1145/2714064.2660195>). Each block of 64 elements is decided by the upper and
-//! then the lower halves of 32 hashes, so an element depends on nothing but s and its index, and the mask is the same
-//! for any number of threads. Dropout: Srivastava et al. 2014.
+//! Each block of 4096 elements has two keys, the halves of a hash of the seed and the block's number (splitmix64's
+//! output function: Steele, Lea & Flood 2014, <https://doi.org/10.1145/2714064.2660195>); each element of a block is
+//! decided by a hash of its number in the block and these keys (two rounds of shifts and multiplications, with the
+//! constants of Murmur3's finalizer; a key goes into each round). So an element depends on nothing but the seed and its
+//! index, and the mask is the same for any number of threads. Dropout: Srivastava et al. 2014.
 
 use crate::simd::{self, Kernel, Simd};
 use crate::{Element, Error, Result, Shape, Tensor, threads};
@@ -16,8 +17,8 @@ pub fn dropout_mask<T: Element>(shape: &Shape, p: f64, seed: u64) -> Result<Tens
         return Err(Error::argument("dropout_mask", "probability", "in [0, 1)", p));
     }
     let kept = T::from_f64(1.0 / (1.0 - p));
-    // An element is dropped if its half of a hash is below this share of the range.
-    let threshold = (p * (1u64 << 32) as f64).round() as u32;
+    // An element is dropped if its hash, of 31 bits, is below this share of the range.
+    let threshold = (p * (1u64 << 31) as f64).round() as i32;
     let seed = mix(seed);
     let mut mask = Tensor::scratch(shape);
     let chunk = threads::rows_per_chunk(1).next_multiple_of(BLOCK);
@@ -27,15 +28,15 @@ pub fn dropout_mask<T: Element>(shape: &Shape, p: f64, seed: u64) -> Result<Tens
     Ok(mask)
 }
 
-/// Elements that are decided together.
-const BLOCK: usize = 64;
+/// Elements that share keys.
+const BLOCK: usize = 4096;
 
 /// Blocks of a mask, of which the first is block `first`. Plain code, which the compiler turns into vector code: `Simd`
 /// has no integers.
 struct Mask<'a, T> {
     seed: u64,
     first: usize,
-    threshold: u32,
+    threshold: i32,
     kept: T,
     mask: &'a mut [T],
 }
@@ -47,18 +48,23 @@ impl<T: Element> Kernel<T> for Mask<'_, T> {
     fn run<S: Simd<T>>(self, _: S) {
         let Mask { seed, first, threshold, kept, mask } = self;
         for (i, mask) in mask.chunks_mut(BLOCK).enumerate() {
-            let mut halves = [0u32; BLOCK];
-            let first = ((first + i) * (BLOCK / 2)) as u64;
-            for k in 0..BLOCK / 2 {
-                let hash = mix(seed.wrapping_add((first + k as u64 + 1).wrapping_mul(GAMMA)));
-                halves[k] = (hash >> 32) as u32;
-                halves[BLOCK / 2 + k] = hash as u32;
-            }
-            for (x, half) in mask.iter_mut().zip(halves) {
-                *x = if half < threshold { T::ZERO } else { kept };
+            let keys = mix(seed.wrapping_add(((first + i) as u64 + 1).wrapping_mul(GAMMA)));
+            let keys = [keys as u32, (keys >> 32) as u32];
+            for (i, x) in mask.iter_mut().enumerate() {
+                *x = if hash(i as u32, keys) < threshold { T::ZERO } else { kept };
             }
         }
     }
+}
+
+/// 31 bits for element `i` of a block.
+#[inline(always)]
+fn hash(i: u32, keys: [u32; 2]) -> i32 {
+    // Neighbours differ in many bits from the start.
+    let z = i.wrapping_mul(GAMMA as u32) ^ keys[0];
+    let z = (z ^ (z >> 16)).wrapping_mul(0x85EB_CA6B).wrapping_add(keys[1]);
+    let z = (z ^ (z >> 13)).wrapping_mul(0xC2B2_AE35);
+    ((z ^ (z >> 16)) >> 1) as i32
 }
 
 /// The odd integer nearest to 2⁶⁴ over the golden ratio.
