@@ -4,16 +4,59 @@ use std::fmt::{Debug, Display};
 use std::iter::Sum;
 use std::ops::{Add, AddAssign, Div, Mul, MulAssign, Neg, Sub, SubAssign};
 
-use crate::ops::conv::grouped;
+use crate::ops::conv::{deform, grouped, winograd};
 use crate::ops::gemm::{gather, reduce};
+use crate::ops::{batch_norm, concat, cross_entropy, dropout, local_response_norm, pool, softmax};
 use crate::simd::{self, Isa, Kernel};
 
 mod sealed {
     use super::*;
 
-    /// The largest kernels, as methods rather than generic functions: so they are compiled here, once, and not again in
-    /// every crate that multiplies.
-    pub trait Sealed: Sized {
+    /// Makes a method of every kernel and of both types, rather than a generic function: so they are compiled here,
+    /// once, and not again in every crate that uses them.
+    macro_rules! kernels {
+        ($($name:ident: $kernel:ty,)*) => {
+            /// Kernels, run with the current instruction set.
+            pub trait Kernels: Sized {
+                $(fn $name(kernel: $kernel) where Self: Element;)*
+            }
+            impl Kernels for f32 {
+                $(fn $name(kernel: $kernel) {
+                    simd::dispatch(kernel);
+                })*
+            }
+            impl Kernels for f64 {
+                $(fn $name(kernel: $kernel) {
+                    simd::dispatch(kernel);
+                })*
+            }
+        };
+    }
+
+    kernels! {
+        batch_norm_normalize: batch_norm::Normalize<'_, Self>,
+        batch_norm_scaled: batch_norm::backward::Scaled<'_, Self>,
+        batch_norm_store: batch_norm::backward::Store<'_, Self>,
+        batch_norm_through: batch_norm::backward::Through<'_, Self>,
+        copy_columns: concat::CopyColumns<'_, Self>,
+        cross_entropy: cross_entropy::Forward<'_, Self>,
+        deform_gather: deform::field::Gather<'_, Self>,
+        deform_scatter: deform::input::Scatter<'_, '_, Self>,
+        dropout_mask: dropout::Mask<'_, Self>,
+        local_response_norm: local_response_norm::Forward<'_, Self>,
+        local_response_norm_backward: local_response_norm::Backward<'_, Self>,
+        softmax: softmax::Forward<'_, Self>,
+        softmax_backward: softmax::Backward<'_, Self>,
+        weighted_pool: pool::weighted::Rows<'_, Self>,
+        winograd_product: winograd::weight::Product<Self>,
+        winograd_taps: winograd::weight::Taps<'_, Self>,
+        winograd_task: winograd::forward::Task<'_, Self>,
+        winograd_tiled: winograd::weight::Tiled<'_, Self>,
+        winograd_weights: winograd::weight::Weights<'_, Self>,
+    }
+
+    /// Kernels whose caller makes a promise, or which choose their instruction set themselves.
+    pub trait Sealed: Kernels {
         /// Runs panels of a gathered product.
         ///
         /// # Safety

@@ -1,6 +1,6 @@
 //! Joining tensors by their columns (channels), and splitting them again; each is the other's gradient.
 
-use crate::simd::{self, Kernel, Simd};
+use crate::simd::{Kernel, Simd};
 use crate::{Element, Error, Result, Shape, Tensor, threads};
 
 /// `[…, C₁]`, `[…, C₂]`, … to `[…, C₁ + C₂ + …]`.
@@ -27,7 +27,7 @@ pub fn concat_columns<T: Element>(tensors: &[&Tensor<T>]) -> Result<Tensor<T>> {
         for tensor in tensors {
             let width = tensor.shape().columns();
             let from = Columns { data: &tensor.data()[i * chunk * width..], columns: width, first: 0 };
-            simd::dispatch(CopyColumns { width, from, to: Columns { data: out, columns, first } });
+            T::copy_columns(CopyColumns { width, from, to: Columns { data: out, columns, first } });
             first += width;
         }
     });
@@ -53,7 +53,7 @@ pub fn split_columns<T: Element>(x: &Tensor<T>, widths: &[usize]) -> Result<Vec<
         let chunk = threads::rows_per_chunk(width);
         threads::for_each_chunk(out.data_mut(), chunk * width, |i, out| {
             let from = Columns { data: &x.data()[i * chunk * columns..], columns, first };
-            simd::dispatch(CopyColumns { width, from, to: Columns { data: out, columns: width, first: 0 } });
+            T::copy_columns(CopyColumns { width, from, to: Columns { data: out, columns: width, first: 0 } });
         });
         out
     };
@@ -68,7 +68,7 @@ struct Columns<D> {
 }
 
 /// Copies `width` columns of all rows of `to`. (For rows this short, a call of `memcpy` each costs more than the copy.)
-struct CopyColumns<'a, T> {
+pub struct CopyColumns<'a, T> {
     width: usize,
     from: Columns<&'a [T]>,
     to: Columns<&'a mut [T]>,

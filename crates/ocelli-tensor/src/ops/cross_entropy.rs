@@ -5,7 +5,7 @@
 
 use super::softmax::{exponentials, multiply};
 use crate::memory::Buffer;
-use crate::simd::{self, Kernel, Simd};
+use crate::simd::{Kernel, Simd};
 use crate::{Element, Error, Result, Shape, Tensor, threads};
 
 /// The mean loss, of shape `[]`, and the probabilities `[N, C]` of logits `[N, C]`, given the class of every row. The
@@ -24,7 +24,7 @@ pub fn softmax_cross_entropy<T: Element>(
     let chunk = threads::rows_per_chunk(columns);
     threads::for_each_chunk2((probabilities.data_mut(), chunk * columns), (&mut losses, chunk), |i, y, losses| {
         let (x, targets) = (&logits.data()[i * chunk * columns..], &targets[i * chunk..]);
-        simd::dispatch(Forward { x, targets, label_smoothing, y, losses });
+        T::cross_entropy(Forward { x, targets, label_smoothing, y, losses });
     });
     let loss = losses.iter().sum::<f64>() / rows as f64;
     Ok((Tensor::scalar(T::from_f64(loss)), probabilities))
@@ -68,7 +68,7 @@ fn check(op: &'static str, what: &'static str, shape: &Shape, targets: &[u32], s
 }
 
 /// As many rows as there are `losses`.
-struct Forward<'a, T> {
+pub struct Forward<'a, T> {
     x: &'a [T],
     targets: &'a [u32],
     label_smoothing: f64,

@@ -6,7 +6,7 @@
 //! constants of Murmur3's finalizer; a key goes into each round). So an element depends on nothing but the seed and its
 //! index, and the mask is the same for any number of threads. Dropout: Srivastava et al. 2014.
 
-use crate::simd::{self, Kernel, Simd};
+use crate::simd::{Kernel, Simd};
 use crate::{Element, Error, Result, Shape, Tensor, threads};
 
 /// A tensor of 0 with probability p and of 1 / (1 − p) otherwise, so that multiplying by it keeps the mean.
@@ -23,7 +23,7 @@ pub fn dropout_mask<T: Element>(shape: &Shape, p: f64, seed: u64) -> Result<Tens
     let mut mask = Tensor::scratch(shape);
     let chunk = threads::rows_per_chunk(1).next_multiple_of(BLOCK);
     threads::for_each_chunk(mask.data_mut(), chunk, |i, mask| {
-        simd::dispatch(Mask { seed, first: i * chunk / BLOCK, threshold, kept, mask });
+        T::dropout_mask(Mask { seed, first: i * chunk / BLOCK, threshold, kept, mask });
     });
     Ok(mask)
 }
@@ -33,7 +33,7 @@ const BLOCK: usize = 4096;
 
 /// Blocks of a mask, of which the first is block `first`. Plain code, which the compiler turns into vector code: `Simd`
 /// has no integers.
-struct Mask<'a, T> {
+pub struct Mask<'a, T> {
     seed: u64,
     first: usize,
     threshold: i32,

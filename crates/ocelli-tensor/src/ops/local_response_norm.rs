@@ -7,7 +7,7 @@
 //! which the paper does not do.
 
 use super::pointwise::{load, store};
-use crate::simd::{self, Kernel, Simd};
+use crate::simd::{Kernel, Simd};
 use crate::{Element, Error, Result, Tensor, threads};
 
 /// The attributes of local response normalisation.
@@ -44,7 +44,7 @@ pub fn local_response_norm<T: Element>(x: &Tensor<T>, attributes: &LocalResponse
     let chunk = threads::rows_per_chunk(columns) * columns;
     threads::for_each_chunk(y.data_mut(), chunk, |i, y| {
         let x = &x.data()[i * chunk..][..y.len()];
-        simd::dispatch(Forward { attributes, columns, x, y });
+        T::local_response_norm(Forward { attributes, columns, x, y });
     });
     Ok(y)
 }
@@ -67,12 +67,12 @@ pub fn local_response_norm_backward<T: Element>(
     let chunk = threads::rows_per_chunk(columns) * columns;
     threads::for_each_chunk(dx.data_mut(), chunk, |i, dx| {
         let (x, dy) = (&x.data()[i * chunk..][..dx.len()], &dy.data()[i * chunk..][..dx.len()]);
-        simd::dispatch(Backward { attributes, columns, x, dy, dx });
+        T::local_response_norm_backward(Backward { attributes, columns, x, dy, dx });
     });
     Ok(dx)
 }
 
-struct Forward<'a, T> {
+pub struct Forward<'a, T> {
     attributes: &'a LocalResponseNorm,
     columns: usize,
     x: &'a [T],
@@ -97,7 +97,7 @@ impl<T: Element> Kernel<T> for Forward<'_, T> {
     }
 }
 
-struct Backward<'a, T> {
+pub struct Backward<'a, T> {
     attributes: &'a LocalResponseNorm,
     columns: usize,
     x: &'a [T],

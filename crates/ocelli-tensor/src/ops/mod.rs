@@ -1,21 +1,21 @@
 //! The operations, one file or folder each: its public functions, kernels, naive reference and tests together.
 
 mod activation;
-mod batch_norm;
+pub(crate) mod batch_norm;
 mod broadcast;
 mod columns;
-mod concat;
+pub(crate) mod concat;
 pub mod conv;
-mod cross_entropy;
-mod dropout;
+pub(crate) mod cross_entropy;
+pub(crate) mod dropout;
 mod elementwise;
 pub(crate) mod gemm;
-mod local_response_norm;
+pub(crate) mod local_response_norm;
 mod matmul;
 mod pointwise;
-mod pool;
+pub(crate) mod pool;
 mod reduce;
-mod softmax;
+pub(crate) mod softmax;
 #[cfg(test)]
 mod testing;
 mod window;

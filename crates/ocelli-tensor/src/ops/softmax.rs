@@ -4,7 +4,7 @@
 //! ln Σₖ e^(xₖ − m). A row that holds a NaN becomes NaN.
 
 use super::pointwise::{load, store};
-use crate::simd::{self, Kernel, Simd, math};
+use crate::simd::{Kernel, Simd, math};
 use crate::{Element, Error, Result, Tensor, threads};
 
 /// Softmax of every row of `[…, C]`.
@@ -37,7 +37,7 @@ fn forward<T: Element>(x: &Tensor<T>, log: bool) -> Tensor<T> {
     let chunk = threads::rows_per_chunk(columns) * columns;
     threads::for_each_chunk(y.data_mut(), chunk, |i, y| {
         let x = &x.data()[i * chunk..][..y.len()];
-        simd::dispatch(Forward { log, columns, x, y });
+        T::softmax(Forward { log, columns, x, y });
     });
     y
 }
@@ -51,12 +51,12 @@ fn backward<T: Element>(op: &'static str, y: &Tensor<T>, dy: &Tensor<T>, log: bo
     let chunk = threads::rows_per_chunk(columns) * columns;
     threads::for_each_chunk(dx.data_mut(), chunk, |i, dx| {
         let (y, dy) = (&y.data()[i * chunk..][..dx.len()], &dy.data()[i * chunk..][..dx.len()]);
-        simd::dispatch(Backward { log, columns, y, dy, dx });
+        T::softmax_backward(Backward { log, columns, y, dy, dx });
     });
     Ok(dx)
 }
 
-struct Forward<'a, T> {
+pub struct Forward<'a, T> {
     log: bool,
     columns: usize,
     x: &'a [T],
@@ -134,7 +134,7 @@ pub(crate) fn multiply<T: Element, S: Simd<T>>(simd: S, y: &mut [T], factor: T) 
     }
 }
 
-struct Backward<'a, T> {
+pub struct Backward<'a, T> {
     log: bool,
     columns: usize,
     y: &'a [T],

@@ -12,7 +12,7 @@ use crate::memory::Buffer;
 use crate::ops::activation::Activation;
 use crate::ops::columns::{Terms, add_in_order, chunk_sums, column_sums, rounded, rows_per_chunk};
 use crate::ops::pointwise::{load, store};
-use crate::simd::{self, Kernel, Simd};
+use crate::simd::{Kernel, Simd};
 use crate::{Element, Error, Result, Tensor, threads};
 
 /// The gradients of [`batch_norm_act`](super::batch_norm_act).
@@ -87,7 +87,7 @@ pub fn batch_norm_backward_frozen<T: Element>(
     check_shape(OP, "dy", x, dy)?;
     let g = Gradient { columns: &columns, x: x.data(), dy: dy.data(), activation: None };
     let mut dx = Tensor::scratch(x.shape());
-    let sums = sums_beside(g, &mut dx, |rows, dx| simd::dispatch(Scaled { g, first: rows, dx }));
+    let sums = sums_beside(g, &mut dx, |rows, dx| T::batch_norm_scaled(Scaled { g, first: rows, dx }));
     let [dgamma, dbeta] = parameter_gradients(g, sums);
     Ok((dx, rounded([columns.len()], &dgamma, 1.0), rounded([columns.len()], &dbeta, 1.0)))
 }
@@ -130,7 +130,7 @@ pub fn batch_norm_act_backward<T: Element>(
         (Some(_), None) => (column_sums(g, rows, len), Some(dy.clone())),
         (Some(_), Some(_)) => {
             let mut dresidual = Tensor::scratch(x.shape());
-            let sums = sums_beside(g, &mut dresidual, |first, out| simd::dispatch(Store { g, first, out }));
+            let sums = sums_beside(g, &mut dresidual, |first, out| T::batch_norm_store(Store { g, first, out }));
             (sums, Some(dresidual))
         }
     };
@@ -181,7 +181,7 @@ fn through_statistics<T: Element>(g: Gradient<'_, T>, x: &Tensor<T>, dgamma: &[f
     let mut dx = Tensor::scratch(x.shape());
     let chunk = threads::rows_per_chunk(len) * len;
     threads::for_each_chunk(dx.data_mut(), chunk, |i, dx| {
-        simd::dispatch(Through { g, first: i * chunk, slope: &slope, shift: &shift, dx });
+        T::batch_norm_through(Through { g, first: i * chunk, slope: &slope, shift: &shift, dx });
     });
     dx
 }
@@ -252,7 +252,7 @@ impl<T: Element> Terms<T, 2> for Gradient<'_, T> {
 }
 
 /// out = g for whole rows from element `first` on.
-struct Store<'a, T: Element> {
+pub struct Store<'a, T: Element> {
     g: Gradient<'a, T>,
     first: usize,
     out: &'a mut [T],
@@ -275,7 +275,7 @@ impl<T: Element> Kernel<T> for Store<'_, T> {
 }
 
 /// dx = scale · g for whole rows from element `first` on.
-struct Scaled<'a, T: Element> {
+pub struct Scaled<'a, T: Element> {
     g: Gradient<'a, T>,
     first: usize,
     dx: &'a mut [T],
@@ -299,7 +299,7 @@ impl<T: Element> Kernel<T> for Scaled<'_, T> {
 }
 
 /// dx = scale · g + (slope · (x − mean) + shift) for whole rows from element `first` on.
-struct Through<'a, T: Element> {
+pub struct Through<'a, T: Element> {
     g: Gradient<'a, T>,
     first: usize,
     slope: &'a [T],

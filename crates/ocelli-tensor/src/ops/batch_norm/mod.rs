@@ -5,7 +5,7 @@
 //! them, [`batch_norm_backward`]; in evaluation, or when the statistics are frozen, they are constants,
 //! [`batch_norm_backward_frozen`]. Ioffe & Szegedy 2015, <https://arxiv.org/abs/1502.03167>.
 
-mod backward;
+pub(crate) mod backward;
 mod stats;
 #[cfg(test)]
 mod tests;
@@ -18,7 +18,7 @@ pub use stats::{Moments, batch_norm_stats, batch_norm_stats_from_moments};
 use super::activation::Activation;
 use super::pointwise::{load, store};
 use crate::memory::Buffer;
-use crate::simd::{self, Kernel, Simd};
+use crate::simd::{Kernel, Simd};
 use crate::{Element, Error, Result, Tensor, threads};
 
 /// What x is normalised with: four vectors `[C]`, and eps.
@@ -78,7 +78,7 @@ fn normalize<T: Element>(
     threads::for_each_chunk(y.data_mut(), chunk, |i, y| {
         let part = i * chunk..i * chunk + y.len();
         let residual = residual.map(|residual| &residual.data()[part.clone()]);
-        simd::dispatch(Normalize { columns: &columns, x: &x.data()[part], residual, activation, y });
+        T::batch_norm_normalize(Normalize { columns: &columns, x: &x.data()[part], residual, activation, y });
     });
     Ok(y)
 }
@@ -132,7 +132,7 @@ impl<'a, T: Element> Columns<'a, T> {
 }
 
 /// Whole rows of y.
-struct Normalize<'a, T: Element> {
+pub struct Normalize<'a, T: Element> {
     columns: &'a Columns<'a, T>,
     x: &'a [T],
     residual: Option<&'a [T]>,

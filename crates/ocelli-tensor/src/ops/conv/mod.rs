@@ -9,14 +9,14 @@
 //! would waste most of a matrix product and have kernels of their own ([`grouped`]).
 
 mod algorithm;
-mod deform;
+pub(crate) mod deform;
 pub(crate) mod grouped;
 pub mod im2col;
 mod packed;
 mod pad;
 #[cfg(test)]
 mod tests;
-mod winograd;
+pub(crate) mod winograd;
 
 use std::borrow::Cow;
 

@@ -5,7 +5,7 @@ mod average;
 mod max;
 #[cfg(test)]
 mod tests;
-mod weighted;
+pub(crate) mod weighted;
 
 pub use adaptive::{adaptive_avg_pool2d, adaptive_avg_pool2d_backward, global_avg_pool2d, global_avg_pool2d_backward};
 pub use average::{avg_pool2d, avg_pool2d_backward};

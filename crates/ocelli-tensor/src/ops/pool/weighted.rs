@@ -4,7 +4,7 @@
 //! first, as long runs of all their channels, into one line; then the line's pixels.
 
 use crate::ops::pointwise::{load, store};
-use crate::simd::{self, Kernel, Simd};
+use crate::simd::{Kernel, Simd};
 use crate::{Element, Shape, Tensor, threads};
 
 /// For every destination along an axis, the source positions that it sums, each with its weight.
@@ -63,13 +63,13 @@ pub(super) fn weighted_sums<T: Element>(src: &Tensor<T>, shape: Shape, axes: &[A
     threads::for_each_chunk(dst.data_mut(), rows * row, |i, dst| {
         let mut line = Tensor::scratch([axes[1].sources * channels]);
         let line = line.data_mut();
-        simd::dispatch(Rows { axes, channels, height: shape[1], src: src.data(), first: i * rows, line, dst });
+        T::weighted_pool(Rows { axes, channels, height: shape[1], src: src.data(), first: i * rows, line, dst });
     });
     dst
 }
 
 /// Whole rows of destination pixels, of which the first is row `first` of all images.
-struct Rows<'a, T> {
+pub struct Rows<'a, T> {
     axes: &'a [Axis<T>; 2],
     channels: usize,
     height: usize,

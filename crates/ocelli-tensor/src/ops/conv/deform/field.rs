@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::Deformed;
-use crate::simd::{self, Kernel, Simd};
+use crate::simd::{Kernel, Simd};
 use crate::{Element, Tensor};
 
 /// No pixel: outside of the image.
@@ -141,7 +141,7 @@ impl<'a, T: Element> Field<'a, T> {
     /// Fills `rows` `[pixels, taps, Cin]` with the samples at some taps of some output pixels, masks included.
     pub fn gather(&self, pixels: Range<usize>, taps: Range<usize>, rows: &mut [T]) {
         assert_eq!(rows.len(), pixels.len() * taps.len() * self.geometry.conv.in_channels);
-        simd::dispatch(Gather { field: self, pixels, taps, rows });
+        T::deform_gather(Gather { field: self, pixels, taps, rows });
     }
 }
 
@@ -152,7 +152,7 @@ fn floor(x: f64) -> i32 {
     whole - i32::from(f64::from(whole) > x)
 }
 
-struct Gather<'a, T> {
+pub struct Gather<'a, T> {
     field: &'a Field<'a, T>,
     pixels: Range<usize>,
     taps: Range<usize>,

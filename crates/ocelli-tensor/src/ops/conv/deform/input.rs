@@ -13,7 +13,7 @@ use super::field::{Field, OUTSIDE, Sample};
 use super::{DeformConv2d, Deformed, Geometry};
 use crate::ops::gemm::gather::Panels;
 use crate::ops::gemm::{Matrix, Packed};
-use crate::simd::{self, Kernel, Simd};
+use crate::simd::{Kernel, Simd};
 use crate::{Element, Result, Shape, Tensor, threads};
 
 /// Parts of a batch, and the output pixels that make a part worth it.
@@ -150,7 +150,7 @@ impl<T: Element> Part<'_, T> {
             let pixels = start..self.pixels.end.min(start + rows);
             let cout = g.conv.out_channels;
             multiply(g, &dy.data()[start * cout..pixels.end * cout], weights, d.data_mut());
-            simd::dispatch(Scatter { field, pixels, d: d.data(), part: self });
+            T::deform_scatter(Scatter { field, pixels, d: d.data(), part: self });
         }
     }
 }
@@ -186,7 +186,7 @@ fn multiply<T: Element>(g: &Deformed, dy: &[T], weights: &[Packed<T>], d: &mut [
 }
 
 /// Takes the gradients `d` `[pixels, taps, Cin]` of samples to pixels, offsets and masks.
-struct Scatter<'a, 'b, T> {
+pub struct Scatter<'a, 'b, T> {
     field: &'a Field<'a, T>,
     pixels: Range<usize>,
     d: &'a [T],

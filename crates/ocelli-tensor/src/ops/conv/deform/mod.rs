@@ -13,8 +13,8 @@
 //! cache, and multiplies it there by the packed weights. Backward the product comes first, and [`input`] takes its rows
 //! to the gradients of input, offsets and masks in one pass; [`weight`] samples again.
 
-mod field;
-mod input;
+pub(crate) mod field;
+pub(crate) mod input;
 #[cfg(test)]
 mod tests;
 mod weight;

@@ -11,7 +11,7 @@ use super::transform::{FREQUENCIES, INPUTS, Map, OUTPUTS, Output};
 use super::{Geometry, Tiles, product};
 use crate::ops::gemm::gather::Epilogue;
 use crate::ops::gemm::{Packed, cut};
-use crate::simd::{Kernel, Simd};
+use crate::simd::{self, Kernel, Simd};
 use crate::{Element, threads};
 
 /// Tiles of a task that has V for itself, and the output channels it makes at a time: for 64 channels of `f32`, V and M
@@ -99,7 +99,7 @@ unsafe impl<T: Element> Sync for Pass<'_, T> {}
 
 impl<T: Element> Pass<'_, T> {
     fn dispatch(&self, step: Step<T>) {
-        T::dispatch_on(self.u.isa, Task { pass: self, step });
+        simd::with_isa(self.u.isa, || T::winograd_task(Task { pass: self, step }));
     }
 }
 
@@ -110,7 +110,7 @@ enum Step<T> {
     Output { tiles: Range<usize>, v: View<T>, first: usize, panels: Range<usize> },
 }
 
-struct Task<'a, T: Element> {
+pub struct Task<'a, T: Element> {
     pass: &'a Pass<'a, T>,
     step: Step<T>,
 }

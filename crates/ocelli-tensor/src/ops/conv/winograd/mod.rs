@@ -14,13 +14,13 @@
 // Registers are named by their place in the tile.
 #![allow(clippy::needless_range_loop)]
 
-mod forward;
+pub(crate) mod forward;
 mod planes;
 mod product;
 #[cfg(test)]
 mod tests;
 mod transform;
-mod weight;
+pub(crate) mod weight;
 
 use super::Geometry;
 use super::algorithm::Pass;

@@ -21,7 +21,7 @@ pub(in super::super) fn pack<T: Element>(w: &Tensor<T>) -> Packed<T> {
     let mut packed = Packed::scratch(FREQUENCIES, cin, cout);
     let (width, isa) = (packed.width, packed.isa);
     threads::for_each_chunk(packed.panels_mut(), FREQUENCIES * cin * width, |panel, u| {
-        T::dispatch_on(isa, Weights { w: w.data(), cin, cout, first: panel * width, width, u });
+        simd::with_isa(isa, || T::winograd_weights(Weights { w: w.data(), cin, cout, first: panel * width, width, u }));
     });
     packed
 }
@@ -45,7 +45,7 @@ pub(in super::super) fn flipped<T: Element>(w: &Tensor<T>) -> Tensor<T> {
 }
 
 /// A panel of transformed weights, `[36, Cin, width]`.
-struct Weights<'a, T> {
+pub struct Weights<'a, T> {
     w: &'a [T],
     cin: usize,
     cout: usize,
@@ -108,7 +108,7 @@ pub(in super::super) fn backward_weight<T: Element>(g: &Geometry, x: &[T], dy: &
         let chunks = count.div_ceil(TASK_TILES);
         threads::for_each(chunks, |i| {
             let rows = cut(count, chunks, i);
-            simd::dispatch(Tiled { tiles: &tiles, start, rows, x, dy, zeros: &zeros, v, d });
+            T::winograd_tiled(Tiled { tiles: &tiles, start, rows, x, dy, zeros: &zeros, v, d });
         });
         let sums = Shared(du.data_mut().as_mut_ptr());
         threads::for_each(FREQUENCIES * pieces, |i| {
@@ -116,17 +116,17 @@ pub(in super::super) fn backward_weight<T: Element>(g: &Geometry, x: &[T], dy: &
             // SAFETY: the frequency's sums lie within dU.
             let c = unsafe { sums.get().add(f * cin * columns) };
             let sums = Sums { c, stride: columns, first: block == 0 };
-            simd::dispatch(Product { f, count, v, panels, d, sums });
+            T::winograd_product(Product { f, count, v, panels, d, sums });
         });
     }
     let out = Shared(dw.as_mut_ptr());
     threads::for_each(cin, |ci| {
-        simd::dispatch(Taps { du: du.data(), cin, columns, cout, ci, dw: out.get() });
+        T::winograd_taps(Taps { du: du.data(), cin, columns, cout, ci, dw: out.get() });
     });
 }
 
 /// Transforms tiles `start + rows` of x and dy to the rows of v and d.
-struct Tiled<'a, T> {
+pub struct Tiled<'a, T> {
     tiles: &'a Tiles,
     start: usize,
     rows: Range<usize>,
@@ -153,7 +153,7 @@ impl<T: Element> Kernel<T> for Tiled<'_, T> {
 }
 
 /// The sums over the first `count` rows of v and d at one frequency, for some panels of v.
-struct Product<T> {
+pub struct Product<T> {
     f: usize,
     count: usize,
     v: View<T>,
@@ -175,7 +175,7 @@ impl<T: Element> Kernel<T> for Product<T> {
 }
 
 /// dw = Gᵀ dU G for one input channel.
-struct Taps<'a, T> {
+pub struct Taps<'a, T> {
     /// `[36, cin, columns]`
     du: &'a [T],
     cin: usize,
