@@ -13,8 +13,9 @@ use super::{Grid, Packed, Shared, grid};
 use crate::simd::{Kernel, Simd};
 use crate::{Element, threads};
 
-/// Rows of a panel that are multiplied at a time: with 16 or 32 columns, 16 or 32 KiB of the first-level cache.
-const DEPTH_BLOCK: usize = 256;
+/// Bytes of a panel that are multiplied at a time. As much as most first-level caches hold: it is read in order, so that
+/// what doesn't fit comes from the second level in time, while a smaller block would load and store C more often.
+const DEPTH_BYTES: usize = 32 * 1024;
 /// Bytes of A that a task walks again for every panel, meant to stay in the second-level cache.
 const ROWS_BYTES: usize = 256 * 1024;
 /// Tasks that a product is cut into if it is large enough, and the multiply-adds that make a task worth it.
@@ -213,7 +214,8 @@ impl<T: Element> Kernel<T> for Tiles<'_, T> {
             let live = this.b.width.min(this.b.columns - first_column);
             let b = this.b.panel(this.group, panel);
             // A block is some whole taps, or a part of one.
-            let (tap_block, k_block) = ((DEPTH_BLOCK / k.max(1)).max(1), k.min(DEPTH_BLOCK));
+            let depth = DEPTH_BYTES / (this.b.width * size_of::<T>());
+            let (tap_block, k_block) = ((depth / k.max(1)).max(1), k.min(depth));
             for tap in (0..taps).step_by(tap_block) {
                 for k_start in (0..k).step_by(k_block) {
                     let (tap_count, k_count) = (tap_block.min(taps - tap), k_block.min(k - k_start));
