@@ -106,6 +106,16 @@ fn every_variant_has_stages_to_its_last_map() {
         assert!(stages.is_sorted_by_key(|stage| stage.stride), "{}: {stages:?}", variant.name);
         let deepest = if variant.input_size <= 32 { 4 } else { 32 };
         assert_eq!(stages.last().unwrap().stride, deepest, "{}", variant.name);
+        // AlexNet loses a pixel or two at the edges; Inception loses more, and is measured below.
+        let side = if deepest == 4 { 32 } else { 96 };
+        let x = Var::constant(Tensor::zeros([1, side, side, 1]));
+        let all: Vec<usize> = (0..stages.len()).collect();
+        let features = no_grad(|| model.features(&x, &all, &Mode::Eval)).unwrap();
+        for feature in features.iter().filter(|_| variant.family != "Inception") {
+            let (made, exact) = (feature.map.shape()[1] as f64, side as f64 / feature.stage.stride as f64);
+            let slack = if variant.family == "AlexNet" { 1.0 } else { 0.0 };
+            assert!((made - exact).abs() <= slack, "{} {}: {made}", variant.name, feature.stage.name);
+        }
     }
 }
 
