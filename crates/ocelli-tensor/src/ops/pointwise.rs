@@ -28,6 +28,14 @@ pub(crate) fn store<T: Element, S: Simd<T>>(simd: S, v: S::V, dst: &mut [T], at:
     if n == S::LANES { simd.store(v, &mut dst[at..]) } else { simd.store_partial(v, &mut dst[at..at + n]) }
 }
 
+/// Asks for `n` elements from `first` on, which may be any pointer.
+#[inline(always)]
+pub(crate) fn fetch<T: Element, S: Simd<T>>(simd: S, first: *const T, n: usize) {
+    for i in (0..n).step_by(S::LINE) {
+        simd.prefetch(first.wrapping_add(i));
+    }
+}
+
 /// f of every element.
 pub(crate) fn map<T: Element, F: Unary<T>>(x: &Tensor<T>, f: F) -> Tensor<T> {
     let mut y = Tensor::scratch(x.shape());

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use super::{Geometry, Tap, Taps, index};
 use crate::memory::Buffer;
-use crate::ops::pointwise::{load, store};
+use crate::ops::pointwise::{fetch, load, store};
 use crate::ops::window::Window;
 use crate::simd::{self, Kernel, Simd};
 use crate::{Element, Error, Result, Shape, Tensor, threads};
@@ -95,9 +95,28 @@ trait Index: Copy + Send + Sync + PartialEq {
     /// Whether places are kept at all.
     const KEPT: bool = true;
 
-    fn new(tap: usize) -> Self;
+    /// The tap as a number.
+    fn tap(self) -> usize;
     /// From a lane that holds a tap's index.
     fn from_lane<T: Element>(lane: T) -> Self;
+
+    /// As lanes that hold taps' indices; at most a register's.
+    #[inline(always)]
+    fn load<T: Element, S: Simd<T>>(simd: S, src: &[Self]) -> S::V {
+        let mut lanes = [T::ZERO; MAX_LANES];
+        if src.len() == S::LANES {
+            // A length known to the compiler, which then converts all at once.
+            let src = &src[..S::LANES];
+            for i in 0..S::LANES {
+                lanes[i] = index(src[i].tap());
+            }
+        } else {
+            for (i, place) in src.iter().enumerate() {
+                lanes[i] = index(place.tap());
+            }
+        }
+        simd.load(&lanes)
+    }
 
     /// Converts as many lanes as `dst` has room for, which are at most a register's.
     #[inline(always)]
@@ -108,7 +127,6 @@ trait Index: Copy + Send + Sync + PartialEq {
         let mut lanes = [T::ZERO; MAX_LANES];
         simd.store(v, &mut lanes);
         if dst.len() == S::LANES {
-            // A length known to the compiler, which then converts all at once.
             let dst = &mut dst[..S::LANES];
             for i in 0..S::LANES {
                 dst[i] = Self::from_lane(lanes[i]);
@@ -131,8 +149,9 @@ fn low_bits<T: Element>(lane: T) -> u32 {
 }
 
 impl Index for u8 {
-    fn new(tap: usize) -> Self {
-        tap as u8
+    #[inline(always)]
+    fn tap(self) -> usize {
+        usize::from(self)
     }
     #[inline(always)]
     fn from_lane<T: Element>(lane: T) -> Self {
@@ -141,8 +160,9 @@ impl Index for u8 {
 }
 
 impl Index for u16 {
-    fn new(tap: usize) -> Self {
-        tap as u16
+    #[inline(always)]
+    fn tap(self) -> usize {
+        usize::from(self)
     }
     #[inline(always)]
     fn from_lane<T: Element>(lane: T) -> Self {
@@ -153,7 +173,10 @@ impl Index for u16 {
 impl Index for () {
     const KEPT: bool = false;
 
-    fn new(_: usize) -> Self {}
+    #[inline(always)]
+    fn tap(self) -> usize {
+        0
+    }
     #[inline(always)]
     fn from_lane<T: Element>(_: T) -> Self {}
 }
@@ -183,13 +206,15 @@ impl<T: Element, I: Index> Kernel<T> for Forward<'_, T, I> {
     #[inline(always)]
     fn run<S: Simd<T>>(self, simd: S) {
         let Forward { geometry, x, first, y, argmax } = self;
-        let Geometry { output: [oh, _], channels, .. } = geometry;
+        let Geometry { window, output: [oh, _], channels, .. } = geometry;
         let row = geometry.output_row();
         let mut taps = Taps::new(geometry);
         for (r, (y, argmax)) in y.chunks_exact_mut(row).zip(argmax.chunks_exact_mut(row)).enumerate() {
             let (image, oy) = ((first + r) / oh, (first + r) % oh);
             let x = &x[image * geometry.image()..][..geometry.image()];
             let mut largest = simd.splat(T::NEG_INFINITY);
+            // The input rows that the next row is the first to read: they, and its outputs, are fetched meanwhile.
+            let ahead = oy * window.stride[0] + window.extent(0) - window.padding.top;
             for (ox, (y, argmax)) in y.chunks_exact_mut(channels).zip(argmax.chunks_exact_mut(channels)).enumerate() {
                 let (base, taps) = taps.of(oy, ox);
                 let pixel = Pixel { x: &x[base..], taps };
@@ -203,6 +228,11 @@ impl<T: Element, I: Index> Kernel<T> for Forward<'_, T, I> {
                     largest = pixel.pool::<S, I, 1>(simd, c..end, (y, argmax), largest);
                     c = end;
                 }
+                for row in ahead..ahead + window.stride[0] {
+                    let step = window.stride[1] * channels;
+                    fetch(simd, x.as_ptr().wrapping_add(row * geometry.input_row() + ox * step), step);
+                }
+                fetch(simd, y.as_ptr().wrapping_add(geometry.output_row()), channels);
             }
             if simd.reduce_max(largest) == -T::NEG_INFINITY {
                 row_with_nan(x, &mut taps, oy, y, argmax);
@@ -323,7 +353,7 @@ impl<T: Element, I: Index> Kernel<T> for Backward<'_, T, I> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd<T>>(self, _: S) {
+    fn run<S: Simd<T>>(self, simd: S) {
         let Backward { geometry, covers: [vertical, horizontal], dy, argmax, first, dx } = self;
         let Geometry { window, input: [h, _], output: [oh, ow], channels, .. } = geometry;
         let mut windows = Vec::with_capacity(window.taps());
@@ -334,37 +364,50 @@ impl<T: Element, I: Index> Kernel<T> for Backward<'_, T, I> {
                 for &(oy, ky) in vertical.of(iy) {
                     for &(ox, kx) in horizontal.of(ix) {
                         let output = (image * oh + oy) * ow + ox;
-                        windows.push((output * channels, I::new(ky * window.kernel_size[1] + kx)));
+                        windows.push((output * channels, index(ky * window.kernel_size[1] + kx)));
                     }
                 }
-                gather(&windows, dy, argmax, dx);
+                let pixel = Gather { windows: &windows, dy, argmax };
+                let mut c = 0;
+                while c + 4 * S::LANES <= channels {
+                    pixel.sum::<S, 4>(simd, (c, S::LANES), dx);
+                    c += 4 * S::LANES;
+                }
+                while c < channels {
+                    let n = S::LANES.min(channels - c);
+                    pixel.sum::<S, 1>(simd, (c, n), dx);
+                    c += n;
+                }
             }
         }
     }
 }
 
-/// The gradients of the outputs whose maximum is here, the pixel of dx, added up: outputs begin where `windows` say,
-/// each with the tap that it has here.
-#[inline(always)]
-fn gather<T: Element, I: Index>(windows: &[(usize, I)], dy: &[T], argmax: &[I], dx: &mut [T]) {
-    // Plain code: the comparison of bytes has no counterpart in `Simd`, and the compiler vectorises it.
-    const BLOCK: usize = 32;
-    let whole = dx.len() / BLOCK * BLOCK;
-    for c in (0..whole).step_by(BLOCK) {
-        let mut sums = [T::ZERO; BLOCK];
-        for &(start, here) in windows {
-            let (dy, argmax) = (&dy[start + c..][..BLOCK], &argmax[start + c..][..BLOCK]);
-            for i in 0..BLOCK {
-                sums[i] += if argmax[i] == here { dy[i] } else { T::ZERO };
+/// The windows that cover a pixel of dx: where their outputs begin, and the index of the tap that each has here.
+struct Gather<'a, T, I> {
+    windows: &'a [(usize, T)],
+    dy: &'a [T],
+    argmax: &'a [I],
+}
+
+impl<T: Element, I: Index> Gather<'_, T, I> {
+    /// Writes the gradients of the outputs whose maximum is here, added up, to `R` registers from channel `c` on, each of
+    /// `n` channels.
+    #[inline(always)]
+    fn sum<S: Simd<T>, const R: usize>(&self, simd: S, (c, n): (usize, usize), dx: &mut [T]) {
+        let (zero, half) = (simd.splat(T::ZERO), simd.splat(T::from_f64(0.5)));
+        let mut sums = [zero; R];
+        for &(start, here) in self.windows {
+            let (dy, argmax) = (&self.dy[start + c..][..R * n], &self.argmax[start + c..][..R * n]);
+            let here = simd.splat(here);
+            for r in 0..R {
+                let apart = simd.sub(I::load(simd, &argmax[r * n..][..n]), here);
+                let dy = load(simd, dy, r * n, n);
+                sums[r] = simd.add(sums[r], simd.select_gt(half, simd.mul(apart, apart), dy, zero));
             }
         }
-        dx[c..c + BLOCK].copy_from_slice(&sums);
-    }
-    for c in whole..dx.len() {
-        let mut sum = T::ZERO;
-        for &(start, here) in windows {
-            sum += if argmax[start + c] == here { dy[start + c] } else { T::ZERO };
+        for r in 0..R {
+            store(simd, sums[r], dx, c + r * n, n);
         }
-        dx[c] = sum;
     }
 }

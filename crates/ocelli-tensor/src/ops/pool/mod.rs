@@ -90,8 +90,11 @@ struct Tap<T> {
 /// 2⁵² more, so that it stands at the end of the mantissa.
 #[inline(always)]
 fn index<T: Element>(tap: usize) -> T {
-    let unit = if size_of::<T>() == 4 { 1u64 << 23 } else { 1 << 52 };
-    T::from_f64((unit + tap as u64) as f64)
+    if size_of::<T>() == 4 {
+        bytemuck::cast(0x4B00_0000 + tap as u32)
+    } else {
+        bytemuck::cast(0x4330_0000_0000_0000 + tap as u64)
+    }
 }
 
 /// Enumerates the taps of output pixels.
