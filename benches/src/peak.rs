@@ -26,9 +26,15 @@ impl Meter {
         Meter::new(move || gflops(threads))
     }
 
-    /// GB/s, read plus written, of copying on all threads of the pool.
+    /// GB/s, read plus written, of copying on all threads of the pool: the median of 5 copies.
     pub fn copying() -> Self {
-        Meter::new(copying())
+        let mut copy = copy();
+        let mut speed = move || {
+            let start = Instant::now();
+            copy();
+            COPIED / start.elapsed().as_secs_f64() / 1e9
+        };
+        Meter::new(move || median(&mut [(); 5].map(|()| speed())))
     }
 
     fn new(mut measure: impl FnMut() -> f64 + 'static) -> Self {
@@ -84,19 +90,19 @@ fn gflops(threads: usize) -> f64 {
     median(&mut speeds)
 }
 
-/// A function that measures the GB/s, read plus written, of copying 64 MiB on all threads of the pool: the median of 5
-/// copies.
-fn copying() -> impl FnMut() -> f64 {
-    const BYTES: usize = 64 << 20;
+/// Bytes that [`copy`] reads and writes.
+pub const COPIED: f64 = 2.0 * COPY as f64;
+const COPY: usize = 64 << 20;
+
+/// A call that copies 64 MiB on all threads of the pool.
+pub fn copy() -> impl FnMut() {
     const CHUNK: usize = 1 << 18;
-    let from = vec![1.0f32; BYTES / 4];
-    let mut to = vec![0.0f32; BYTES / 4];
+    let from = vec![1.0f32; COPY / 4];
+    let mut to = vec![0.0f32; COPY / 4];
     let mut copy = move || {
-        let start = Instant::now();
         threads::for_each_chunk(&mut to, CHUNK, |i, to| to.copy_from_slice(&from[i * CHUNK..][..to.len()]));
         black_box(&to);
-        2.0 * BYTES as f64 / start.elapsed().as_secs_f64() / 1e9
     };
     copy(); // fresh pages
-    move || median(&mut [(); 5].map(|()| copy()))
+    copy
 }

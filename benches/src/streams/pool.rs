@@ -58,6 +58,14 @@ pub(super) fn streams() -> Vec<Stream> {
             let (shape, dy) = (*shape, random([shape[0], shape[1] / 2, shape[2] / 2, shape[3]]));
             sound(move || avg_pool2d_backward(&dy, &shape, &two, false, true))
         }),
+        stream("average pool 3×3", MODULE, 2.0, move |shape| {
+            let x = random(shape);
+            sound(move || avg_pool2d(&x, &three, false, true))
+        }),
+        stream("average pool 3×3 backward", MODULE, 2.0, move |shape| {
+            let (shape, dy) = (*shape, random(shape));
+            sound(move || avg_pool2d_backward(&dy, &shape, &three, false, true))
+        }),
         stream("global average pool", LAST, 1.0, |shape| {
             let x = random(shape);
             sound(move || global_avg_pool2d(&x))
