@@ -1,16 +1,19 @@
 //! Every family learns: a reduced network of each, trained on 64 of the digits, comes to know all of them.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use ocelli_train::data::digits;
 use ocelli_train::loader::LoaderOptions;
+use ocelli_train::zoo::deformable_resnet::{V1, V2};
 use ocelli_train::zoo::nn::autograd::{Var, no_grad};
 use ocelli_train::zoo::nn::loss::{accuracy, cross_entropy};
 use ocelli_train::zoo::nn::optim::{Sgd, SgdOptions};
 use ocelli_train::zoo::nn::{Builder, Mode};
 use ocelli_train::zoo::resnet::Kind;
 use ocelli_train::zoo::{
-    Architecture, Options, alexnet, cifar_resnet, googlenet, inception, preact_resnet, resnet, vgg,
+    Architecture, Options, alexnet, cifar_resnet, densenet, googlenet, inception, preact_resnet, resnet, senet,
+    variant, variants, vgg,
 };
 use ocelli_train::{Dataset, Loader, Picture, Preprocessing};
 
@@ -69,10 +72,11 @@ fn overfits(build: Build, side: usize, lr: f64) {
 }
 
 macro_rules! overfits {
-    ($($family:ident: $build:expr, $side:literal, $lr:literal;)*) => {
+    ($($test:ident $family:literal: $build:expr, $side:literal, $lr:literal;)*) => {
+        const TESTED: &[&str] = &[$($family),*];
         $(
             #[test]
-            fn $family() {
+            fn $test() {
                 overfits($build, $side, $lr);
             }
         )*
@@ -82,43 +86,62 @@ macro_rules! overfits {
 const RESNET: resnet::Config = resnet::Config { width: 8, ..resnet::Config::new(Kind::Bottleneck, [1, 1, 1, 1]) };
 
 overfits! {
-    alexnet: |b, o| {
-        let config = alexnet::Config { channels: [16, 32, 48, 32, 32], hidden: 128 };
+    alexnet "AlexNet": |b, o| {
+        let config = alexnet::Config { channels: [16, 32, 48, 32, 32], hidden: 128, ..alexnet::ALEXNET };
         Ok(Box::new(alexnet::AlexNet::new(b, &config, o)?))
     }, 64, 0.02;
-    vgg: |b, o| {
+    alexnet_2012 "AlexNet": |b, o| {
+        let config = alexnet::Config { channels: [16, 32, 48, 32, 32], hidden: 128, ..alexnet::ALEXNET_2012 };
+        Ok(Box::new(alexnet::AlexNet::new(b, &config, o)?))
+    }, 64, 0.02;
+    vgg "VGG": |b, o| {
         let config = vgg::Config { width: 8, hidden: 128, ..vgg::Config::new(vgg::VGG11, false) };
         Ok(Box::new(vgg::Vgg::new(b, &config, o)?))
     }, 32, 0.02;
-    vgg_with_batch_norm: |b, o| {
+    vgg_with_batch_norm "VGG": |b, o| {
         let config = vgg::Config { width: 8, hidden: 128, ..vgg::Config::new(vgg::VGG11, true) };
         Ok(Box::new(vgg::Vgg::new(b, &config, o)?))
     }, 32, 0.02;
-    googlenet: |b, o| {
+    googlenet "GoogLeNet": |b, o| {
         let config = googlenet::Config { divisor: 8, ..googlenet::GOOGLENET };
         Ok(Box::new(googlenet::GoogLeNet::new(b, &config, o)?))
     }, 32, 0.02;
-    inception: |b, o| {
+    inception "Inception": |b, o| {
         let config = inception::Config { divisor: 8, ..inception::INCEPTION_V3 };
         Ok(Box::new(inception::Inception::new(b, &config, o)?))
     }, 75, 0.02;
-    resnet: |b, o| Ok(Box::new(resnet::ResNet::new(b, &RESNET, o)?)), 32, 0.02;
-    resnext: |b, o| {
+    resnet "ResNet": |b, o| Ok(Box::new(resnet::ResNet::new(b, &RESNET, o)?)), 32, 0.02;
+    resnext "ResNeXt": |b, o| {
         let config = resnet::Config { groups: 4, group_width: 32, ..RESNET };
         Ok(Box::new(resnet::ResNet::new(b, &config, o)?))
     }, 32, 0.02;
-    wide_resnet: |b, o| {
+    wide_resnet "Wide ResNet": |b, o| {
         let config = resnet::Config { group_width: 128, ..RESNET };
         Ok(Box::new(resnet::ResNet::new(b, &config, o)?))
     }, 32, 0.02;
-    plain: |b, o| {
+    deformable_resnet "deformable ResNet": |b, o| {
+        let config = resnet::Config { deformable: [None, None, Some(V1), Some(V2)], ..RESNET };
+        Ok(Box::new(resnet::ResNet::new(b, &config, o)?))
+    }, 32, 0.02;
+    plain "plain": |b, o| {
         let config = resnet::Config { residual: false, kind: Kind::Basic, ..RESNET };
         Ok(Box::new(resnet::ResNet::new(b, &config, o)?))
     }, 32, 0.02;
-    cifar_resnet: |b, o| Ok(Box::new(cifar_resnet::residual(b, 1, o)?)), 28, 0.05;
-    cifar_plain: |b, o| Ok(Box::new(cifar_resnet::plain(b, 1, o)?)), 28, 0.05;
-    cifar_preactivation: |b, o| {
+    cifar_resnet "CIFAR ResNet": |b, o| Ok(Box::new(cifar_resnet::residual(b, 1, o)?)), 28, 0.05;
+    cifar_plain "CIFAR plain": |b, o| Ok(Box::new(cifar_resnet::plain(b, 1, o)?)), 28, 0.05;
+    cifar_preactivation "CIFAR pre-activation ResNet": |b, o| {
         let config = preact_resnet::Config { width: 8, ..preact_resnet::Config::new(Kind::Bottleneck, 1) };
         Ok(Box::new(preact_resnet::PreActResNet::new(b, &config, o)?))
     }, 28, 0.05;
+    densenet "DenseNet": |b, o| Ok(Box::new(densenet::densenet(b, 8, [2, 2, 2, 2], o)?)), 32, 0.02;
+    cifar_densenet "CIFAR DenseNet": |b, o| Ok(Box::new(densenet::cifar(b, 10, 8, o)?)), 28, 0.05;
+    cifar_densenet_bc "CIFAR DenseNet": |b, o| Ok(Box::new(densenet::cifar_bc(b, 16, 8, o)?)), 28, 0.05;
+    senet "SENet": |b, o| Ok(Box::new(senet::se_resnet_basic(b, [1, 1, 1, 1], o)?)), 32, 0.02;
+    efficientnet "EfficientNet": |b, o| (variant("tf_efficientnet_lite0").unwrap().build)(b, o), 32, 0.02;
+}
+
+#[test]
+fn every_family_is_tested() {
+    let families: BTreeSet<_> = variants().map(|v| v.family).collect();
+    assert_eq!(families, TESTED.iter().copied().collect());
 }

@@ -70,6 +70,7 @@ logits! {
     cifar_preactivation_logits "CIFAR pre-activation ResNet";
     wide_resnet_logits "Wide ResNet";
     resnext_logits "ResNeXt";
+    deformable_resnet_logits "deformable ResNet";
     densenet_logits "DenseNet";
     cifar_densenet_logits "CIFAR DenseNet";
     senet_logits "SENet";

@@ -1,5 +1,6 @@
 //! The path-scoped builder, through which layers get their parameters and parameters their names.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ocelli_autograd::Parameter;
@@ -28,13 +29,21 @@ pub struct Builder<T: Element = f32> {
     path: String,
     /// `None`: all zeros.
     seed: Option<u64>,
-    items: Arc<Mutex<Vec<Item<T>>>>,
+    parts: Arc<Mutex<Parts<T>>>,
+}
+
+/// What has been handed out, in order, and the names.
+#[derive(Debug)]
+struct Parts<T: Element> {
+    items: Vec<Item<T>>,
+    names: HashSet<String>,
 }
 
 impl<T: Element> Builder<T> {
     /// For a new network, whose weights are drawn by `seed`.
     pub fn new(seed: u64) -> Self {
-        Builder { path: String::new(), seed: Some(seed), items: Arc::default() }
+        let parts = Parts { items: Vec::new(), names: HashSet::new() };
+        Builder { path: String::new(), seed: Some(seed), parts: Arc::new(Mutex::new(parts)) }
     }
 
     /// For a network whose weights will be loaded: every parameter is zero, which saves the time of drawing it.
@@ -81,7 +90,7 @@ impl<T: Element> Builder<T> {
 
     /// All that has been built so far, by this builder and those entered from or before it.
     pub fn state(&self) -> State<T> {
-        State::new(self.items.lock().unwrap_or_else(PoisonError::into_inner).clone())
+        State::new(self.parts.lock().unwrap_or_else(PoisonError::into_inner).items.clone())
     }
 
     fn full_name(&self, name: &str) -> String {
@@ -89,11 +98,11 @@ impl<T: Element> Builder<T> {
     }
 
     fn register(&self, name: String, layout: Layout, slot: Slot<T>) -> Result<()> {
-        let mut items = self.items.lock().unwrap_or_else(PoisonError::into_inner);
-        if items.iter().any(|item| item.name == name) {
+        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        if !parts.names.insert(name.clone()) {
             return Err(Error::DuplicateName(name));
         }
-        items.push(Item { name, layout, slot });
+        parts.items.push(Item { name, layout, slot });
         Ok(())
     }
 }

@@ -83,7 +83,7 @@ fn a_plan_computes_what_the_layer_does() {
         let y = y.unwrap();
         let plan = Plan::compile(&trace, &x, &y).unwrap();
         assert!(plan.to_string().contains("conv_offset: conv2d + add"), "{plan}");
-        assert!(plan.to_string().contains("deform_conv2d"), "{plan}");
+        assert!(plan.to_string().contains("deform_conv2d + add + relu"), "{plan}");
         assert!(plan.run(x.value()).unwrap().relative_error(y.value()) < 1e-6, "{deform:?}");
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::Chain;
 use crate::nn::autograd::Var;
+use crate::nn::checkpoint::Checkpoint;
 use crate::nn::tensor::Element;
 use crate::nn::{Layer, Mode, Result};
 
@@ -19,6 +20,17 @@ pub trait Architecture<T: Element = f32>: Layer<T> {
     /// The paths of the auxiliary classifiers, such as `aux1`. Nothing under them is needed but in training.
     fn auxiliary_classifiers(&self) -> &'static [&'static str] {
         &[]
+    }
+
+    /// The checkpoint by this network's names and shapes, if it has those of another library or an older version.
+    fn translated(&self, _checkpoint: &Checkpoint) -> Result<Option<Checkpoint>> {
+        Ok(None)
+    }
+
+    /// Whether the tensor of that name belongs to what this network adds to an older one, whose weights can initialise
+    /// all the rest.
+    fn is_addition(&self, _name: &str) -> bool {
+        false
     }
 }
 

@@ -166,6 +166,12 @@ impl<T: Element> Architecture<T> for DenseNet<T> {
             .then("avgpool", &GlobalAvgPool)
             .then("classifier", &self.classifier)
     }
+
+    /// torchvision's published files say `…denselayer1.norm.1.weight`.
+    fn translated(&self, checkpoint: &Checkpoint) -> Result<Option<Checkpoint>> {
+        let is_older = checkpoint.iter().any(|(name, _)| current_name(name) != name);
+        is_older.then(|| checkpoint.clone().renamed(|_, name| current_name(name))).transpose()
+    }
 }
 
 impl<T: Element> Layer<T> for DenseNet<T> {
@@ -198,11 +204,6 @@ pub fn cifar<T: Element>(b: &Builder<T>, depth: usize, growth: usize, options: O
 pub fn cifar_bc<T: Element>(b: &Builder<T>, depth: usize, growth: usize, options: Options) -> Result<DenseNet<T>> {
     let blocks = &[depth.saturating_sub(4) / 6; 3];
     DenseNet::new(b, Table { stem: Stem::Cifar, stem_channels: 2 * growth, growth, blocks, bc: true }, options)
-}
-
-/// A checkpoint with the names of today: torchvision's published files say `…denselayer1.norm.1.weight`.
-pub(crate) fn with_current_names(checkpoint: &Checkpoint) -> Result<Checkpoint> {
-    checkpoint.clone().renamed(|_, name| current_name(name))
 }
 
 fn current_name(name: &str) -> String {

@@ -8,6 +8,7 @@ mod architecture;
 mod backbone;
 mod chain;
 pub mod cifar_resnet;
+pub mod deformable_resnet;
 pub mod densenet;
 pub mod efficientnet;
 mod error;
@@ -28,7 +29,7 @@ pub use architecture::{Architecture, Auxiliary, Outputs};
 pub use backbone::{Feature, Part, Stage};
 pub use chain::Chain;
 pub use error::{Error, Result};
-pub use model::Model;
+pub use model::{Model, adapted_to_channels};
 pub use registry::{Build, Options, Variant, variant, variants};
 
 #[cfg(doctest)]

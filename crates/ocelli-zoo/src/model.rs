@@ -1,10 +1,12 @@
 //! A network of the zoo with its parameters, ready to be loaded, trained, or compiled.
 
+use std::borrow::Cow;
+
 use crate::nn::autograd::{Plan, Trace, Var, no_grad, trace};
 use crate::nn::checkpoint::Checkpoint;
 use crate::nn::tensor::{Shape, Tensor};
 use crate::nn::{self, Builder, Mode, State};
-use crate::{Architecture, Chain, Error, Options, Outputs, Result, Variant, densenet, variant};
+use crate::{Architecture, Chain, Error, Options, Outputs, Result, Variant, variant};
 
 /// A variant built for some classes.
 ///
@@ -102,55 +104,77 @@ impl Model {
         }
     }
 
-    /// Takes all weights from a checkpoint, whose names and shapes must be exactly the model's. It may have been saved
-    /// without the auxiliary classifiers, which then stay as they are. A model without a classifier leaves those of the
-    /// checkpoint out.
+    /// The checkpoint by the names and shapes of [`state`](Self::state), if it has those of another library for the same
+    /// network (such as timm's VGG) or of an older version of it (torchvision's published DenseNets).
+    pub fn translated<'a>(&self, checkpoint: &'a Checkpoint) -> Result<Cow<'a, Checkpoint>> {
+        Ok(self.network.translated(checkpoint)?.map_or(Cow::Borrowed(checkpoint), Cow::Owned))
+    }
+
+    /// Takes all weights from a checkpoint, whose names and shapes must be exactly the model's, or those of another
+    /// library for the same network. It may have been saved without the auxiliary classifiers, which then stay as they
+    /// are. A model without a classifier leaves those of the checkpoint out.
+    ///
+    /// # Errors
+    /// With the full list of what does not fit, nothing having changed.
     pub fn load(&self, checkpoint: &Checkpoint) -> Result<()> {
-        if self.options.classes == 0 {
-            let mut backbone = checkpoint.clone();
-            backbone.retain(|name| !self.is_classifier(name));
-            return self.load_but(&backbone, &[]);
-        }
-        let auxiliary = self.network.auxiliary_classifiers().iter().map(|path| format!("{path}."));
-        let absent = auxiliary.filter(|prefix| !checkpoint.iter().any(|(name, _)| name.starts_with(prefix)));
-        self.load_but(checkpoint, &absent.collect::<Vec<_>>())
+        let checkpoint = self.needed(checkpoint)?;
+        let absent = |path: &&str| !checkpoint.iter().any(|(name, _)| is_within(name, path));
+        let auxiliary: Vec<_> = self.network.auxiliary_classifiers().iter().copied().filter(absent).collect();
+        self.load_but(&checkpoint, |name| auxiliary.iter().any(|path| is_within(name, path)))
     }
 
-    /// As [`load`](Self::load) for fine-tuning: where the checkpoint's classifiers tell other classes apart, the
-    /// model's own stay as initialised.
+    /// As [`load`](Self::load) for fine-tuning. Where the checkpoint's classifiers tell other classes apart, the
+    /// model's own stay as initialised; a first convolution for other channels is [adapted](adapted_to_channels); and
+    /// weights of a plain ResNet initialise a deformable one, whose offsets begin at zero.
+    ///
+    /// # Errors
+    /// With the full list of what does not fit beyond that, nothing having changed.
     pub fn load_pretrained(&self, checkpoint: &Checkpoint) -> Result<()> {
-        if self.options.classes == 0 {
-            return self.load(checkpoint);
+        let mut checkpoint = self.needed(checkpoint)?.into_owned();
+        let classifiers = self.network.auxiliary_classifiers().iter().copied().chain([self.variant.classifier]);
+        let others: Vec<_> = classifiers.filter(|path| self.has_other_classes(&checkpoint, path)).collect();
+        let is_plain = !checkpoint.iter().any(|(name, _)| self.network.is_addition(name));
+        // Every network begins with a convolution.
+        if let Some(first) = self.state.names().next()
+            && let Some(entry) = checkpoint.get(first)
+            && let Some(adapted) = adapted_to_channels(&entry.tensor, self.options.in_channels)
+        {
+            checkpoint.insert_as(first, entry.dtype, adapted);
         }
-        let own = self.state.to_checkpoint()?;
-        let shape = |c: &Checkpoint, name: &str| c.get(name).map(|entry| *entry.tensor.shape());
-        let differs = |prefix: &String| {
-            let mut names = own.iter().map(|(name, _)| name).filter(|name| name.starts_with(prefix));
-            names.any(|name| shape(&own, name) != shape(checkpoint, name))
-        };
-        let auxiliary = self.network.auxiliary_classifiers().iter().map(|path| format!("{path}."));
-        let others = auxiliary.chain([self.classifier_prefix()]).filter(differs);
-        self.load_but(checkpoint, &others.collect::<Vec<_>>())
+        let is_other = |name: &str| others.iter().any(|path| is_within(name, path));
+        self.load_but(&checkpoint, |name| is_other(name) || is_plain && self.network.is_addition(name))
     }
 
-    /// Loads a checkpoint, but for what is under these prefixes.
-    fn load_but(&self, checkpoint: &Checkpoint, kept: &[String]) -> Result<()> {
-        let renamed;
-        let checkpoint = match self.variant.family {
-            "DenseNet" => {
-                renamed = densenet::with_current_names(checkpoint)?;
-                &renamed
-            }
-            _ => checkpoint,
-        };
-        if kept.is_empty() {
+    /// The checkpoint by this network's names, without classifiers if the model has none.
+    fn needed<'a>(&self, checkpoint: &'a Checkpoint) -> Result<Cow<'a, Checkpoint>> {
+        let mut checkpoint = self.translated(checkpoint)?;
+        if self.options.classes == 0 {
+            checkpoint.to_mut().retain(|name| !self.is_classifier(name));
+        }
+        Ok(checkpoint)
+    }
+
+    /// Whether a checkpoint lacks the classifier at `path`, or has it for another number of classes.
+    fn has_other_classes(&self, checkpoint: &Checkpoint, path: &str) -> bool {
+        let mismatch = self.state.compare(checkpoint);
+        let is_part = |name: &str| is_within(name, path);
+        let lacks_all = !checkpoint.iter().any(|(name, _)| is_part(name));
+        let lacks_some = mismatch.missing.iter().any(|name| is_part(name));
+        let mut misshaped = mismatch.misshaped.iter().filter(|m| is_part(&m.name)).peekable();
+        let some_differ = misshaped.peek().is_some();
+        let but_for_classes = misshaped.all(|m| m.got.len() == m.expected.len() && m.got[1..] == m.expected[1..]);
+        lacks_all || !lacks_some && some_differ && but_for_classes
+    }
+
+    /// Loads a checkpoint, but for the tensors that stay as they are.
+    fn load_but(&self, checkpoint: &Checkpoint, stays: impl Fn(&str) -> bool) -> Result<()> {
+        if !self.state.names().any(&stays) {
             return Ok(self.state.load(checkpoint, true)?);
         }
-        let is_kept = |name: &str| kept.iter().any(|prefix| name.starts_with(prefix));
         let mut merged = checkpoint.clone();
-        merged.retain(|name| !is_kept(name));
+        merged.retain(|name| !stays(name));
         let own = self.state.to_checkpoint()?;
-        for (name, entry) in own.iter().filter(|(name, _)| is_kept(name)) {
+        for (name, entry) in own.iter().filter(|(name, _)| stays(name)) {
             merged.insert_as(name, entry.dtype, entry.tensor.clone());
         }
         Ok(self.state.load(&merged, true)?)
@@ -172,4 +196,28 @@ impl Model {
         let (y, trace) = no_grad(|| trace(|| self.forward(&x, &Mode::Eval)));
         Ok((x, y?, trace))
     }
+}
+
+/// Whether a tensor belongs to the part at `path`.
+fn is_within(name: &str, path: &str) -> bool {
+    name.strip_prefix(path).is_some_and(|rest| rest.starts_with('.'))
+}
+
+/// A convolution's weight `[out, in, height, width]`, whose pictures have other channels, for pictures with `channels`:
+/// for one, the sum, which sees a grey picture as the old weight saw it in colour; for more, the old channels in turn,
+/// scaled to keep the sum's size, as timm does. `None` if there is nothing to adapt.
+pub fn adapted_to_channels(weight: &Tensor<f32>, channels: usize) -> Option<Tensor<f32>> {
+    let [out, inputs, height, width] = **weight.shape() else { return None };
+    if inputs == channels || inputs == 0 {
+        return None;
+    }
+    let pixels = height * width;
+    let old = |o: usize, c: usize, pixel: usize| weight.data()[(o * inputs + c) * pixels + pixel];
+    Some(Tensor::from_fn([out, channels, height, width], |i| {
+        let (o, c, pixel) = (i / (channels * pixels), i / pixels % channels, i % pixels);
+        match channels {
+            1 => (0..inputs).map(|c| old(o, c, pixel)).sum(),
+            _ => old(o, c % inputs, pixel) * (inputs as f32 / channels as f32),
+        }
+    }))
 }

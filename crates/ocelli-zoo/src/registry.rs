@@ -2,8 +2,8 @@
 
 use crate::nn::{self, Builder};
 use crate::{
-    Architecture, Error, Result, alexnet, cifar_resnet, densenet, efficientnet, googlenet, inception, preact_resnet,
-    resnet, resnext, senet, vgg, wide_resnet,
+    Architecture, Error, Result, alexnet, cifar_resnet, deformable_resnet, densenet, efficientnet, googlenet,
+    inception, preact_resnet, resnet, resnext, senet, vgg, wide_resnet,
 };
 
 /// What a network is built for.
@@ -60,6 +60,7 @@ pub fn variants() -> impl Iterator<Item = &'static Variant> {
         preact_resnet::VARIANTS,
         wide_resnet::VARIANTS,
         resnext::VARIANTS,
+        deformable_resnet::VARIANTS,
         densenet::VARIANTS,
         senet::VARIANTS,
         efficientnet::VARIANTS,

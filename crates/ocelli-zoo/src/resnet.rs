@@ -18,8 +18,8 @@ use crate::nn::autograd::{Var, scope};
 use crate::nn::tensor::Element;
 use crate::nn::tensor::ops::{Activation, Window};
 use crate::nn::{
-    BatchNormOptions, Builder, Conv2dOptions, ConvNorm, Fan, GlobalAvgPool, Init, Layer, Linear, LinearOptions,
-    MaxPool2d, Mode, Result, Sequential,
+    BatchNorm2d, BatchNormOptions, Builder, Conv2dOptions, ConvNorm, DeformConv2dPack, DeformOptions, Fan,
+    GlobalAvgPool, Init, Layer, Linear, LinearOptions, MaxPool2d, Mode, Result, Sequential,
 };
 use crate::{Architecture, Build, Chain, Options, Variant};
 
@@ -57,12 +57,14 @@ pub struct Config {
     pub groups: usize,
     /// Channels of each group where a block's width is 64: 64, or as ResNeXt and wide networks have it.
     pub group_width: usize,
+    /// For each stage, the deformable convolutions in place of the 3×3 ones of its blocks, if there are any.
+    pub deformable: [Option<DeformOptions>; 4],
 }
 
 impl Config {
     /// The paper's networks of these depths.
     pub const fn new(kind: Kind, depths: [usize; 4]) -> Self {
-        Config { kind, residual: true, depths, width: 64, groups: 1, group_width: 64 }
+        Config { kind, residual: true, depths, width: 64, groups: 1, group_width: 64, deformable: [None; 4] }
     }
 
     /// Channels of a bottleneck's inner convolutions.
@@ -98,11 +100,20 @@ enum Shortcut<T: Element> {
 }
 
 impl<T: Element> Block<T> {
-    fn new(b: &Builder<T>, config: &Config, in_channels: usize, width: usize, stride: usize) -> Result<Self> {
+    /// A block of the stage of that number, from 0.
+    fn new(b: &Builder<T>, config: &Config, stage: usize, in_channels: usize, stride: usize) -> Result<Self> {
+        let width = config.width << stage;
         let (inner, out_channels) = (config.inner(width), width * config.kind.expansion());
         let unit = |n: usize, cin, cout, options: Conv2dOptions| {
             let names = (&*format!("conv{n}"), &*format!("bn{n}"));
-            ConvNorm::new(b, names, [cin, cout], options, BatchNormOptions::default(), Some(Activation::Relu))
+            let (norm, relu) = (BatchNormOptions::default(), Some(Activation::Relu));
+            match config.deformable[stage].filter(|_| options.kernel_size == [3; 2]) {
+                None => ConvNorm::new(b, names, [cin, cout], options, norm, relu),
+                Some(deform) => {
+                    let conv = DeformConv2dPack::new(&b.enter(names.0), cin, cout, options, deform)?;
+                    Ok(ConvNorm::of(names, conv, BatchNorm2d::new(&b.enter(names.1), cout, norm)?, relu))
+                }
+            }
         };
         let (units, last) = match config.kind {
             Kind::Basic => {
@@ -166,14 +177,13 @@ impl<T: Element> ResNet<T> {
         let mut stages = Sequential::new();
         let mut channels = base;
         for (stage, depth) in depths.into_iter().enumerate() {
-            let width = base << stage;
             let name = format!("layer{}", stage + 1);
             let mut blocks = Sequential::new();
             for i in 0..depth {
                 let stride = if stage > 0 && i == 0 { 2 } else { 1 };
                 let b = b.enter(&name).enter(i.to_string());
-                blocks.push(i.to_string(), Block::new(&b, config, channels, width, stride)?);
-                channels = width * kind.expansion();
+                blocks.push(i.to_string(), Block::new(&b, config, stage, channels, stride)?);
+                channels = (base << stage) * kind.expansion();
             }
             stages.push(&name, blocks);
         }
@@ -196,6 +206,11 @@ impl<T: Element> Architecture<T> for ResNet<T> {
             .each("", &self.stages, &[("layer1", 4), ("layer2", 8), ("layer3", 16), ("layer4", 32)])
             .then("avgpool", &GlobalAvgPool)
             .then("fc", &self.fc)
+    }
+
+    /// The convolutions beside deformable ones, which a plain ResNet lacks.
+    fn is_addition(&self, name: &str) -> bool {
+        name.contains(".conv_offset.")
     }
 }
 
@@ -283,8 +298,8 @@ mod tests {
             stride in 1..3usize,
         ) {
             let b = Builder::new(7);
-            let config = Config { residual, ..config(bottleneck) };
-            let block = Block::new(&b, &config, channels, width, stride)?;
+            let config = Config { residual, width, ..config(bottleneck) };
+            let block = Block::new(&b, &config, 0, channels, stride)?;
             check_block(&block, &b, [batch, size[0], size[1], channels])?;
         }
 
@@ -294,9 +309,9 @@ mod tests {
             size in prop::array::uniform2(3..7usize),
             width in 1..4usize,
         ) {
-            let (b, config) = (Builder::new(8), config(bottleneck));
+            let (b, config) = (Builder::new(8), Config { width, ..config(bottleneck) });
             let channels = width * config.kind.expansion();
-            let block = Block::new(&b, &config, channels, width, 1)?;
+            let block = Block::new(&b, &config, 0, channels, 1)?;
             prop_assert!(matches!(block.shortcut, Shortcut::Identity));
             check_block(&block, &b, [2, size[0], size[1], channels])?;
         }
@@ -304,8 +319,8 @@ mod tests {
         #[test]
         fn gradients_of_grouped_blocks(size in prop::array::uniform2(3..6usize), groups in 1..4usize) {
             let b = Builder::new(8);
-            let config = Config { groups, group_width: 32, ..config(true) };
-            let block = Block::new(&b, &config, 3, 4, 2)?;
+            let config = Config { width: 4, groups, group_width: 32, ..config(true) };
+            let block = Block::new(&b, &config, 0, 3, 2)?;
             check_block(&block, &b, [2, size[0], size[1], 3])?;
         }
     }

@@ -84,7 +84,8 @@ impl<T: Element> Block<T> {
                 unit(3, 4 * width, out_channels, conv(1), None)?,
             ],
         };
-        let squeeze = SqueezeOptions { init: conv(1).init, ..SqueezeOptions::new(out_channels / REDUCTION) };
+        let squeeze =
+            SqueezeOptions { init: conv(1).init, bias_init: None, ..SqueezeOptions::new(out_channels / REDUCTION) };
         let squeeze = SqueezeExcitation::new(&b.enter("se_module"), ("fc1", "fc2"), out_channels, squeeze)?;
         let projects = stride != 1 || in_channels != out_channels;
         let project = || {

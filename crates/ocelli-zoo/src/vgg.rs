@@ -17,6 +17,7 @@
 //! Images of another size than 224 are averaged to 7×7 before the classifier, as in torchvision.
 
 use crate::nn::autograd::Var;
+use crate::nn::checkpoint::Checkpoint;
 use crate::nn::tensor::Element;
 use crate::nn::tensor::ops::{Activation, Window};
 use crate::nn::{
@@ -128,6 +129,10 @@ impl<T: Element> Layer<T> for Vgg<T> {
     }
 }
 
+/// timm's names of the classifier's layers, whose weights are kernels of convolutions there, and ours.
+const TIMM: [(&str, &str); 3] =
+    [("pre_logits.fc1.", "classifier.0."), ("pre_logits.fc2.", "classifier.3."), ("head.fc.", "classifier.6.")];
+
 impl<T: Element> Architecture<T> for Vgg<T> {
     fn chain(&self) -> Chain<'_, T> {
         Chain::new()
@@ -135,6 +140,24 @@ impl<T: Element> Architecture<T> for Vgg<T> {
             .then("avgpool", &self.avgpool)
             .then("flatten", &Flatten)
             .each("classifier", &self.classifier, &[])
+    }
+
+    fn translated(&self, checkpoint: &Checkpoint) -> Result<Option<Checkpoint>> {
+        let current =
+            |name: &str| TIMM.iter().find_map(|(timm, ours)| Some(format!("{ours}{}", name.strip_prefix(timm)?)));
+        if !checkpoint.iter().any(|(name, _)| current(name).is_some()) {
+            return Ok(None);
+        }
+        let mut translated = checkpoint.clone().renamed(|_, name| current(name).unwrap_or_else(|| name.into()))?;
+        for name in ["classifier.0.weight", "classifier.3.weight"] {
+            if let Some(entry) = translated.get(name).cloned()
+                && let [outputs, channels, height, width] = **entry.tensor.shape()
+            {
+                let matrix = entry.tensor.reshape([outputs, channels * height * width])?;
+                translated.insert_as(name, entry.dtype, matrix);
+            }
+        }
+        Ok(Some(translated))
     }
 }
 

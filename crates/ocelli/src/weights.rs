@@ -80,6 +80,7 @@ pub fn shaped(name: &str, checkpoint: &Checkpoint) -> Result<Model> {
     let variant = variant(name)?;
     let usual = variant.options();
     let model = Model::zeroed(name, usual)?;
+    let checkpoint = model.translated(checkpoint)?;
     let dimension = |name: &str, rank: usize, dimension: usize| {
         let shape = checkpoint.get(name)?.tensor.shape();
         (shape.rank() == rank && shape[dimension] > 0).then(|| shape[dimension])

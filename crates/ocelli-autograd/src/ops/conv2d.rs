@@ -58,7 +58,7 @@ impl<T: Element> Op<T> for Conv2d {
     fn role(&self, constants: &[Option<&Tensor<T>>]) -> Result<Role<T>> {
         let [None, Some(weight)] = constants else { return Ok(Role::Opaque) };
         let Conv2d { window, groups } = *self;
-        Ok(Role::Convolution(Convolution { weight: (*weight).clone(), bias: None, window, groups }))
+        Ok(Role::Convolution(Convolution { weight: (*weight).clone(), bias: None, window, groups, deformable: None }))
     }
 }
 

@@ -5,6 +5,7 @@
 use ocelli_tensor::ops::{self, DeformConv2d, InputGradients, Window};
 use ocelli_tensor::{Element, Shape, Tensor};
 
+use crate::plan::{Convolution, Deformable, Role};
 use crate::{Cost, Gradients, Op, Result, Var};
 
 impl<T: Element> Op<T> for DeformConv2d {
@@ -49,6 +50,13 @@ impl<T: Element> Op<T> for DeformConv2d {
     /// The products of a plain convolution; sampling is not counted, as in the papers.
     fn cost(&self, inputs: &[Shape], output: &Shape) -> Cost {
         Cost::products::<T>(output.rows() * inputs[2].len(), inputs, output)
+    }
+
+    fn role(&self, constants: &[Option<&Tensor<T>>]) -> Result<Role<T>> {
+        let [None, _, Some(weight), mask @ ..] = constants else { return Ok(Role::Opaque) };
+        let DeformConv2d { window, groups, offset_groups } = *self;
+        let deformable = Some(Deformable { offset_groups, modulated: !mask.is_empty() });
+        Ok(Role::Convolution(Convolution { weight: (*weight).clone(), bias: None, window, groups, deformable }))
     }
 }
 

@@ -43,7 +43,7 @@ impl<T: Element> Op<T> for Linear {
             _ => return Ok(Role::Opaque),
         };
         let (weight, bias) = (weight.clone(), bias.cloned());
-        Ok(Role::Convolution(Convolution { weight, bias, window: Window::square(1), groups: 1 }))
+        Ok(Role::Convolution(Convolution { weight, bias, window: Window::square(1), groups: 1, deformable: None }))
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use ocelli_tensor::{Element, Shape, Tensor};
 
 use super::role::{Convolution, Role};
-use super::step::{Forward, Fused, Step};
+use super::step::{Forward, Step, fused};
 use crate::trace::Entry;
 use crate::{Error, Result, Trace};
 
@@ -129,7 +129,8 @@ impl<'a, T: Element> Chains<'a, T> {
     /// The convolution at `start` with as much of what follows as fits into one step, and the position of its last
     /// operation: affine maps, then a residual, then an activation, each the only reader of the one before.
     fn convolution(&mut self, start: usize, mut convolution: Convolution<T>) -> Result<(usize, Node<T>)> {
-        let mut inputs = vec![self.calls[start].inputs[0].clone()];
+        let operands = convolution.operands();
+        let mut inputs: Vec<_> = operands.iter().map(|&i| self.calls[start].inputs[i].clone()).collect();
         let mut names = vec![self.calls[start].entry.name()];
         let mut activation = None;
         let mut last = start;
@@ -137,8 +138,8 @@ impl<'a, T: Element> Chains<'a, T> {
         while let Some(next) = self.only_reader(self.calls[last].entry.output) {
             let (call, value) = (&self.calls[next], self.calls[last].entry.output);
             match &call.role {
-                Role::Affine(affine) if inputs.len() == 1 => convolution = convolution.then(affine)?,
-                Role::Sum if inputs.len() == 1 && same_shapes(call.entry) => {
+                Role::Affine(affine) if inputs.len() == operands.len() => convolution = convolution.then(affine)?,
+                Role::Sum if inputs.len() == operands.len() && same_shapes(call.entry) => {
                     inputs.extend(call.inputs.iter().filter(|operand| operand.id() != Some(value)).cloned());
                 }
                 Role::Activation(curve) => activation = Some(*curve),
@@ -152,7 +153,7 @@ impl<'a, T: Element> Chains<'a, T> {
             }
         }
         let entry = self.calls[last].entry;
-        let step = Box::new(Fused::new(&convolution, activation, &self.calls[start].entry.input_shapes()[0])?);
+        let step = fused(&convolution, activation, &self.calls[start].entry.input_shapes()[0])?;
         let label = label(entry.scope(), &names.join(" + "));
         Ok((last, Node { label, step, inputs, output: entry.output }))
     }

@@ -13,7 +13,7 @@ use std::fmt;
 
 use ocelli_tensor::{Element, Shape, Tensor, threads};
 
-pub use role::{Affine, Convolution, Role};
+pub use role::{Affine, Convolution, Deformable, Role};
 
 use self::fuse::{Fusion, Operand};
 use self::step::Step;

@@ -34,6 +34,28 @@ pub struct Convolution<T: Element = f32> {
     pub window: Window,
     /// The number of groups.
     pub groups: usize,
+    /// What else a deformable one is.
+    pub deformable: Option<Deformable>,
+}
+
+/// What tells a deformable convolution from another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deformable {
+    /// Groups of channels that are displaced alike. The offsets are x₁, the weight x₂.
+    pub offset_groups: usize,
+    /// Whether samples are weighed by masks, x₃.
+    pub modulated: bool,
+}
+
+impl<T: Element> Convolution<T> {
+    /// Which of the operation's inputs are no weight.
+    pub(super) fn operands(&self) -> &'static [usize] {
+        match self.deformable {
+            None => &[0],
+            Some(Deformable { modulated: false, .. }) => &[0, 1],
+            Some(Deformable { modulated: true, .. }) => &[0, 1, 3],
+        }
+    }
 }
 
 /// y = x · scale + shift, by channels: both `[C]`.
@@ -48,7 +70,7 @@ pub struct Affine<T: Element = f32> {
 impl<T: Element> Convolution<T> {
     /// The convolution followed by `affine`, as one convolution.
     pub fn then(self, affine: &Affine<T>) -> Result<Self> {
-        let Convolution { mut weight, mut bias, window, groups } = self;
+        let Convolution { mut weight, mut bias, .. } = self;
         if let Some(scale) = &affine.scale {
             weight = ops::mul(&weight, scale)?;
             bias = bias.map(|bias| ops::mul(&bias, scale)).transpose()?;
@@ -57,6 +79,6 @@ impl<T: Element> Convolution<T> {
             (Some(bias), Some(shift)) => Some(ops::add(&bias, &shift)?),
             (bias, shift) => bias.or(shift),
         };
-        Ok(Convolution { weight, bias, window, groups })
+        Ok(Convolution { weight, bias, ..self })
     }
 }

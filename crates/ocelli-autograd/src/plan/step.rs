@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use ocelli_tensor::ops::{Activation, PackedConv};
+use ocelli_tensor::ops::{Activation, DeformConv2d, PackedConv, PackedDeformConv};
 use ocelli_tensor::{Element, Shape, Tensor};
 
-use super::role::Convolution;
+use super::role::{Convolution, Deformable};
 use crate::Result;
 use crate::op::AnyOp;
 
@@ -23,21 +23,31 @@ impl<T: Element> Step<T> for Forward<T> {
     }
 }
 
-/// A convolution and what was fused into it. Its inputs are x and, if there is one, the residual.
-pub(super) struct Fused<T: Element>(PackedConv<T>);
-
-impl<T: Element> Fused<T> {
-    /// For inputs of about the shape `x`.
-    pub fn new(convolution: &Convolution<T>, activation: Option<Activation>, x: &Shape) -> Result<Self> {
-        let Convolution { weight, bias, window, groups } = convolution;
-        let weight = match **weight.shape() {
-            [inputs, outputs] => weight.reshape([1, 1, inputs, outputs])?,
-            _ => weight.clone(),
-        };
-        let x = image_shape(x);
-        Ok(Fused(PackedConv::new(&weight, bias.as_ref(), activation, *window, *groups, &x)?))
-    }
+/// A convolution and what was fused into it, for inputs of about the shape `x`.
+pub(super) fn fused<T: Element>(
+    convolution: &Convolution<T>,
+    activation: Option<Activation>,
+    x: &Shape,
+) -> Result<Box<dyn Step<T>>> {
+    let &Convolution { window, groups, deformable, .. } = convolution;
+    let bias = convolution.bias.as_ref();
+    let weight = match **convolution.weight.shape() {
+        [inputs, outputs] => convolution.weight.reshape([1, 1, inputs, outputs])?,
+        _ => convolution.weight.clone(),
+    };
+    let x = image_shape(x);
+    Ok(match deformable {
+        None => Box::new(Fused(PackedConv::new(&weight, bias, activation, window, groups, &x)?)),
+        Some(Deformable { offset_groups, modulated }) => {
+            let attributes = DeformConv2d { window, groups, offset_groups };
+            let conv = PackedDeformConv::new(&weight, bias, activation, attributes, &x)?;
+            Box::new(FusedDeform { conv, modulated })
+        }
+    })
 }
+
+/// Its inputs are x and, if there is one, the residual.
+struct Fused<T: Element>(PackedConv<T>);
 
 impl<T: Element> Step<T> for Fused<T> {
     fn run(&self, inputs: &[&Tensor<T>]) -> Result<Tensor<T>> {
@@ -48,6 +58,20 @@ impl<T: Element> Step<T> for Fused<T> {
             [n, _] => Ok(y.reshape([n, y.shape().columns()])?),
             _ => Ok(y),
         }
+    }
+}
+
+/// Its inputs are x, the offsets, the masks if it is modulated, and, if there is one, the residual.
+struct FusedDeform<T: Element> {
+    conv: PackedDeformConv<T>,
+    modulated: bool,
+}
+
+impl<T: Element> Step<T> for FusedDeform<T> {
+    fn run(&self, inputs: &[&Tensor<T>]) -> Result<Tensor<T>> {
+        let (operands, residual) = inputs.split_at(if self.modulated { 3 } else { 2 });
+        let mask = operands.get(2).copied();
+        Ok(self.conv.run(operands[0], operands[1], mask, residual.first().copied())?)
     }
 }
 

@@ -11,7 +11,7 @@ use crate::{Builder, Mode, Result};
 #[derive(Debug)]
 pub struct ConvNorm<T: Element = f32> {
     names: (Box<str>, Box<str>),
-    conv: Conv2d<T>,
+    conv: Box<dyn Layer<T>>,
     norm: BatchNorm2d<T>,
     activation: Option<Activation>,
 }
@@ -27,12 +27,20 @@ impl<T: Element> ConvNorm<T> {
         norm: BatchNormOptions,
         activation: Option<Activation>,
     ) -> Result<Self> {
-        Ok(ConvNorm {
-            names: (names.0.into(), names.1.into()),
-            conv: Conv2d::new(&b.enter(names.0), in_channels, out_channels, conv)?,
-            norm: BatchNorm2d::new(&b.enter(names.1), out_channels, norm)?,
-            activation,
-        })
+        let conv = Conv2d::new(&b.enter(names.0), in_channels, out_channels, conv)?;
+        let norm = BatchNorm2d::new(&b.enter(names.1), out_channels, norm)?;
+        Ok(ConvNorm::of(names, conv, norm, activation))
+    }
+
+    /// A unit of a convolution of another kind, such as [`DeformConv2dPack`](super::DeformConv2dPack), and a norm, which
+    /// have been built as parts called `names`.
+    pub fn of(
+        names: (&str, &str),
+        conv: impl Layer<T> + 'static,
+        norm: BatchNorm2d<T>,
+        activation: Option<Activation>,
+    ) -> Self {
+        ConvNorm { names: (names.0.into(), names.1.into()), conv: Box::new(conv), norm, activation }
     }
 
     /// What the convolution and the norm are called.

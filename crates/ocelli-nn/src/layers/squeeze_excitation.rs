@@ -15,14 +15,16 @@ pub struct SqueezeOptions {
     pub squeezed: usize,
     /// f, behind the first layer.
     pub activation: Activation,
-    /// The weights' first values; the biases begin at 0.
+    /// The weights' first values.
     pub init: Init,
+    /// The biases' first values; `None` is PyTorch's default, uniform within ±1/√inputs.
+    pub bias_init: Option<Init>,
 }
 
 impl SqueezeOptions {
-    /// With a ReLU between the layers, initialised for it.
+    /// With a ReLU between the layers, initialised for it, and biases that begin at 0.
     pub fn new(squeezed: usize) -> Self {
-        SqueezeOptions { squeezed, activation: Activation::Relu, init: Init::RELU }
+        SqueezeOptions { squeezed, activation: Activation::Relu, init: Init::RELU, bias_init: Some(Init::ZEROS) }
     }
 }
 
@@ -39,12 +41,16 @@ pub struct SqueezeExcitation<T: Element = f32> {
 impl<T: Element> SqueezeExcitation<T> {
     /// A unit of the part that `b` builds, in which the two layers are called `names`: `("fc1", "fc2")` in torchvision.
     pub fn new(b: &Builder<T>, names: (&str, &str), channels: usize, options: SqueezeOptions) -> Result<Self> {
-        let SqueezeOptions { squeezed, activation, init } = options;
-        let layer = Conv2dOptions::new(1).bias(true).init(init);
+        let SqueezeOptions { squeezed, activation, init, bias_init } = options;
+        let layer = |name, inputs: usize, outputs| {
+            let bias_init = bias_init.unwrap_or(Init::Uniform { bound: 1.0 / (inputs.max(1) as f64).sqrt() });
+            let options = Conv2dOptions::new(1).bias(true).init(init).bias_init(bias_init);
+            Conv2d::new(&b.enter(name), inputs, outputs, options)
+        };
         Ok(SqueezeExcitation {
             names: (names.0.into(), names.1.into()),
-            reduce: Conv2d::new(&b.enter(names.0), channels, squeezed, layer)?,
-            expand: Conv2d::new(&b.enter(names.1), squeezed, channels, layer)?,
+            reduce: layer(names.0, channels, squeezed)?,
+            expand: layer(names.1, squeezed, channels)?,
             activation,
         })
     }
@@ -84,5 +90,23 @@ mod tests {
         let expected = [weights[0], 4.0 * weights[1], 3.0 * weights[0], -2.0 * weights[1]];
         let error = y.value().data().iter().zip(expected).fold(0.0, |e: f64, (a, b)| e.max((a - b).abs()));
         assert!(error < 1e-12, "{:?} instead of {expected:?}", y.value().data());
+    }
+
+    #[test]
+    fn biases_begin_as_asked() {
+        let largest = |bias_init, name: &str| {
+            let b = Builder::<f64>::new(1);
+            SqueezeExcitation::new(&b, ("fc1", "fc2"), 256, SqueezeOptions { bias_init, ..SqueezeOptions::new(16) })
+                .unwrap();
+            let state = b.state();
+            let (_, bias) = state.parameters().find(|(n, _)| *n == name).unwrap();
+            bias.value().data().iter().fold(0.0, |max: f64, v| max.max(v.abs()))
+        };
+        assert_eq!(largest(Some(Init::ZEROS), "fc1.bias"), 0.0);
+        // Of 16 and 256 values, the largest come near the bounds 1/√256 and 1/√16.
+        for (name, bound) in [("fc1.bias", 1.0 / 16.0), ("fc2.bias", 0.25)] {
+            let largest = largest(None, name);
+            assert!(largest <= bound && largest > 0.7 * bound, "{name}: {largest}");
+        }
     }
 }

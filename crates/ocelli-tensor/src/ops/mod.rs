@@ -27,8 +27,8 @@ pub use batch_norm::{
 };
 pub use concat::{concat_columns, split_columns};
 pub use conv::{
-    DeformConv2d, InputGradients, PackedConv, conv2d, conv2d_backward_input, conv2d_backward_weight, deform_conv2d,
-    deform_conv2d_backward_input, deform_conv2d_backward_weight,
+    DeformConv2d, InputGradients, PackedConv, PackedDeformConv, conv2d, conv2d_backward_input, conv2d_backward_weight,
+    deform_conv2d, deform_conv2d_backward_input, deform_conv2d_backward_weight,
 };
 pub use cross_entropy::{softmax_cross_entropy, softmax_cross_entropy_backward};
 pub use dropout::dropout_mask;

@@ -23,7 +23,8 @@ use std::borrow::Cow;
 use algorithm::choose;
 pub use algorithm::{Algorithm, Pass, planned, with_algorithm};
 pub use deform::{
-    DeformConv2d, InputGradients, deform_conv2d, deform_conv2d_backward_input, deform_conv2d_backward_weight,
+    DeformConv2d, InputGradients, PackedDeformConv, deform_conv2d, deform_conv2d_backward_input,
+    deform_conv2d_backward_weight,
 };
 pub use packed::PackedConv;
 

@@ -63,11 +63,7 @@ impl<T: Element> PackedConv<T> {
             return Err(Error::shape("conv2d", "residual", shape, residual.shape()));
         }
         let mut y = Tensor::scratch(shape);
-        let (clamp, curve) = match self.activation {
-            Some(Activation::Relu) => (Some([T::ZERO, -T::NEG_INFINITY]), None),
-            Some(Activation::Relu6) => (Some([T::ZERO, T::from_f64(6.0)]), None),
-            curve => (None, curve),
-        };
+        let (clamp, curve) = clamp_or_curve(self.activation);
         let bias = self.bias.as_ref().map(Tensor::data);
         let epilogue = Epilogue { bias, residual: residual.map(Tensor::data), clamp };
         match &self.weights {
@@ -82,5 +78,14 @@ impl<T: Element> PackedConv<T> {
             Some(curve) => activation(&y, curve),
             None => y,
         })
+    }
+}
+
+/// An activation as bounds, which the product's registers take, or what is left to do behind it.
+pub(super) fn clamp_or_curve<T: Element>(activation: Option<Activation>) -> (Option<[T; 2]>, Option<Activation>) {
+    match activation {
+        Some(Activation::Relu) => (Some([T::ZERO, -T::NEG_INFINITY]), None),
+        Some(Activation::Relu6) => (Some([T::ZERO, T::from_f64(6.0)]), None),
+        curve => (None, curve),
     }
 }

@@ -46,6 +46,23 @@ impl<T> Epilogue<'_, T> {
     pub const NONE: Self = Epilogue { bias: None, residual: None, clamp: None };
 }
 
+impl<T: Copy> Epilogue<'_, T> {
+    /// For the part of the output that begins at element `start`.
+    pub fn from(&self, start: usize) -> Self {
+        Epilogue { residual: self.residual.map(|residual| &residual[start..]), ..*self }
+    }
+
+    /// As the tiles take it.
+    pub fn finish(&self) -> Finish<T> {
+        let null = std::ptr::null();
+        Finish {
+            bias: self.bias.map_or(null, <[T]>::as_ptr),
+            residual: self.residual.map_or(null, <[T]>::as_ptr),
+            clamp: self.clamp,
+        }
+    }
+}
+
 /// Writes the product of gathered rows of `a` with `b` to the grid's targets in `out`, whose rows have `groups ·
 /// b.columns` elements.
 pub(crate) fn gather<T: Element>(grid: &Grid, a: Rows<'_, T>, b: &Packed<T>, out: &mut [T], epilogue: Epilogue<'_, T>) {
@@ -62,12 +79,7 @@ pub(crate) fn gather<T: Element>(grid: &Grid, a: Rows<'_, T>, b: &Packed<T>, out
 
     let pieces = Pieces::new(rows, a.k, b);
     let zeros = vec![T::ZERO; a.k];
-    let null = std::ptr::null();
-    let finish = Shared(Finish {
-        bias: epilogue.bias.map_or(null, <[T]>::as_ptr),
-        residual: epilogue.residual.map_or(null, <[T]>::as_ptr),
-        clamp: epilogue.clamp,
-    });
+    let finish = Shared(epilogue.finish());
     let out = Shared(out.as_mut_ptr());
     threads::for_each(pieces.row_chunks * pieces.panel_groups * b.groups, |task| {
         let (task, rows_at) = (task / pieces.row_chunks, task % pieces.row_chunks);

@@ -15,18 +15,20 @@
 
 pub(crate) mod field;
 pub(crate) mod input;
+mod packed;
 #[cfg(test)]
 mod tests;
 mod weight;
 
 pub use input::{InputGradients, deform_conv2d_backward_input};
+pub use packed::PackedDeformConv;
 pub use weight::deform_conv2d_backward_weight;
 
 use self::field::Field;
 use super::{Geometry, pack};
 use crate::ops::Window;
 use crate::ops::gemm::Packed;
-use crate::ops::gemm::gather::Panels;
+use crate::ops::gemm::gather::{Epilogue, Panels};
 use crate::{Element, Error, Result, Shape, Tensor, threads};
 
 /// Bytes of sampled rows that a task holds at a time, meant to stay in the second-level cache, and the number of rows
@@ -122,27 +124,39 @@ pub fn deform_conv2d<T: Element>(
     if w.is_empty() {
         return Ok(Tensor::zeros(shape));
     }
-    let field = Field::new(&g, x, offset, mask);
-    let weights = pack(&g.conv, w);
     let mut y = Tensor::scratch(shape);
-    let columns = g.taps() * g.conv.in_channels;
-    let rows = Deformed::block_rows::<T>(shape.rows(), columns);
-    threads::for_each_chunk(y.data_mut(), rows * g.conv.out_channels, |i, y| {
-        let count = y.len() / g.conv.out_channels;
-        let mut sampled = Tensor::scratch([count, columns]);
-        field.gather(i * rows..i * rows + count, 0..g.taps(), sampled.data_mut());
-        multiply(&g, sampled.data(), &weights, y);
-    });
+    forward(&g, &Field::new(&g, x, offset, mask), &pack(&g.conv, w), &mut y, Epilogue::NONE);
     Ok(y)
 }
 
-/// Multiplies sampled rows `[rows, taps, Cin]` with the weights.
-fn multiply<T: Element>(g: &Deformed, sampled: &[T], weights: &Packed<T>, y: &mut [T]) {
+/// The product of samples and packed weights.
+fn forward<T: Element>(
+    g: &Deformed,
+    field: &Field<'_, T>,
+    weights: &Packed<T>,
+    y: &mut Tensor<T>,
+    epilogue: Epilogue<'_, T>,
+) {
+    let columns = g.taps() * g.conv.in_channels;
+    let rows = Deformed::block_rows::<T>(y.shape().rows(), columns);
+    let chunk = rows * g.conv.out_channels;
+    threads::for_each_chunk(y.data_mut(), chunk, |i, y| {
+        let count = y.len() / g.conv.out_channels;
+        let mut sampled = Tensor::scratch([count, columns]);
+        field.gather(i * rows..i * rows + count, 0..g.taps(), sampled.data_mut());
+        multiply(g, sampled.data(), weights, y, epilogue.from(i * chunk));
+    });
+}
+
+/// Multiplies sampled rows `[rows, taps, Cin]` with the weights. The epilogue's residual is that of these rows.
+fn multiply<T: Element>(g: &Deformed, sampled: &[T], weights: &Packed<T>, y: &mut [T], epilogue: Epilogue<'_, T>) {
     let Geometry { in_channels, out_channels, groups, .. } = g.conv;
     let [cin, cout] = g.conv.group();
     let taps = g.taps();
     let rows = y.len() / out_channels;
     assert_eq!(sampled.len(), rows * taps * in_channels);
+    assert!(epilogue.bias.is_none_or(|bias| bias.len() == out_channels));
+    assert!(epilogue.residual.is_none_or(|residual| residual.len() >= y.len()));
     let targets: Vec<usize> = (0..rows).map(|row| row * out_channels).collect();
     let mut sources = Vec::with_capacity(taps * rows);
     for group in 0..groups {
@@ -160,10 +174,10 @@ fn multiply<T: Element>(g: &Deformed, sampled: &[T], weights: &Packed<T>, y: &mu
             panels: 0..weights.panels(),
             out: y.as_mut_ptr(),
             column: group * cout,
-            finish: None,
+            finish: Some(epilogue.finish()),
         };
         // SAFETY: each source is a tap's `cin` channels of a group within `sampled`, each target a row of `y`, which is
-        // borrowed mutably.
+        // borrowed mutably; bias and residual have the lengths asserted above.
         unsafe { panels.run() }
     }
 }

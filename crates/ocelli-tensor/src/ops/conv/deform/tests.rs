@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::ops::testing::{Rng, on_every_isa};
-use crate::ops::{Padding, conv2d, conv2d_backward_input, conv2d_backward_weight};
+use crate::ops::{Activation, Padding, activation, add, conv2d, conv2d_backward_input, conv2d_backward_weight};
 
 #[derive(Debug, Clone, Copy)]
 struct Case {
@@ -168,6 +168,37 @@ impl Case {
     }
 }
 
+/// The packed form of the same, with everything that can be fused into it.
+fn check_packed(case: &Case) {
+    let exact = case.operands::<f64>();
+    let rounded = case.operands::<f32>();
+    let (bias, residual) = {
+        let mut rng = Rng::new(2);
+        (rng.tensor::<f64>([case.channels[1]]), rng.tensor::<f64>(exact.dy.shape()))
+    };
+    let y = add(&reference(&exact, &case.attributes)[0].value, &bias).unwrap();
+    for (residual, curve) in [
+        (None, None),
+        (Some(&residual), Some(Activation::Relu)),
+        (None, Some(Activation::Relu6)),
+        (Some(&residual), Some(Activation::Silu)),
+    ] {
+        let mut expected = residual.map_or_else(|| y.clone(), |residual| add(&y, residual).unwrap());
+        if let Some(curve) = curve {
+            expected = activation(&expected, curve);
+        }
+        let residual = residual.map(Tensor::cast);
+        on_every_isa(|| {
+            let Operands { x, offset, mask, w, .. } = &rounded;
+            let bias = bias.cast();
+            let packed = PackedDeformConv::new(w, Some(&bias), curve, case.attributes, x.shape()).unwrap();
+            let got = packed.run(x, offset, mask.as_ref(), residual.as_ref()).unwrap();
+            let error = got.cast::<f64>().relative_error(&expected);
+            assert!(error < 3e-6, "{case:?} with {curve:?} is off by {error:e}");
+        });
+    }
+}
+
 #[test]
 fn typical_layers_match_the_reference() {
     let same = Window::square(3).padding(1);
@@ -189,6 +220,7 @@ fn typical_layers_match_the_reference() {
         Case { reach: 0.0, ..case(1, [6, 5], [8, 8], same) },
     ] {
         check(&case);
+        check_packed(&case);
     }
 }
 
@@ -298,4 +330,16 @@ fn wrong_shapes_are_errors() {
         error.to_string(),
         "deform_conv2d_backward_weight: expected gradient of shape [1, 2, 2, 8], got [1, 2, 2, 7]"
     );
+    let bias = Tensor::zeros([7]);
+    let packed = |w, bias| PackedDeformConv::new(w, bias, None, attributes, x.shape()).map(|_| ()).unwrap_err();
+    assert_eq!(packed(&w, Some(&bias)).to_string(), "packed_deform_conv: expected bias of shape [8], got [7]");
+    let empty = Tensor::zeros([3, 3, 6, 0]);
+    let error = packed(&empty, None).to_string();
+    assert_eq!(
+        error,
+        "packed_deform_conv: expected weight of shape [Kh, Kw, Cin / groups, Cout] above 0, got [3, 3, 6, 0]"
+    );
+    let packed = PackedDeformConv::new(&w, None, None, attributes, x.shape()).unwrap();
+    let error = packed.run(&x, &offset, Some(&mask), Some(&dy)).unwrap_err().to_string();
+    assert_eq!(error, "deform_conv2d: expected residual of shape [1, 2, 2, 8], got [1, 2, 2, 7]");
 }

@@ -1,0 +1,67 @@
+//! Deformable convolutions for inference: weights packed once; bias, residual addition and activation in the same pass.
+
+use super::super::packed::clamp_or_curve;
+use super::{DeformConv2d, Deformed, Field, forward};
+use crate::ops::conv::{Geometry, pack};
+use crate::ops::gemm::Packed;
+use crate::ops::gemm::gather::Epilogue;
+use crate::ops::{Activation, activation};
+use crate::{Element, Error, Result, Shape, Tensor};
+
+/// A deformable convolution with fixed weights: `activation(deform_conv2d(x, offset, mask, w) + bias + residual)`.
+pub struct PackedDeformConv<T: Element = f32> {
+    weights: Packed<T>,
+    w_shape: Shape,
+    bias: Option<Tensor<T>>,
+    activation: Option<Activation>,
+    attributes: DeformConv2d,
+}
+
+impl<T: Element> PackedDeformConv<T> {
+    /// Packs `w` `[Kh, Kw, Cin / groups, Cout]` for inputs with the channels of the shape `x`. `bias` is `[Cout]`.
+    pub fn new(
+        w: &Tensor<T>,
+        bias: Option<&Tensor<T>>,
+        activation: Option<Activation>,
+        attributes: DeformConv2d,
+        x: &Shape,
+    ) -> Result<Self> {
+        let op = "packed_deform_conv";
+        let g = Geometry::new(op, x, w.shape(), &attributes.window, attributes.groups)?;
+        if w.is_empty() {
+            return Err(Error::shape(op, "weight", "[Kh, Kw, Cin / groups, Cout] above 0", w.shape()));
+        }
+        let cout = g.out_channels;
+        if let Some(bias) = bias.filter(|bias| **bias.shape() != [cout]) {
+            return Err(Error::shape(op, "bias", format!("[{cout}]"), bias.shape()));
+        }
+        let (weights, w_shape, bias) = (pack(&g, w), *w.shape(), bias.cloned());
+        Ok(PackedDeformConv { weights, w_shape, bias, activation, attributes })
+    }
+
+    /// The output for `x`, `offset` and `mask` as [`deform_conv2d`](super::deform_conv2d) takes them; `residual`, of the
+    /// output's shape, is added before the activation.
+    pub fn run(
+        &self,
+        x: &Tensor<T>,
+        offset: &Tensor<T>,
+        mask: Option<&Tensor<T>>,
+        residual: Option<&Tensor<T>>,
+    ) -> Result<Tensor<T>> {
+        let op = "deform_conv2d";
+        let g = Deformed::new(op, [x, offset], mask, &self.w_shape, &self.attributes)?;
+        let shape = Shape::new(&g.conv.y_shape())?;
+        if let Some(residual) = residual.filter(|residual| *residual.shape() != shape) {
+            return Err(Error::shape(op, "residual", shape, residual.shape()));
+        }
+        let (clamp, curve) = clamp_or_curve(self.activation);
+        let bias = self.bias.as_ref().map(Tensor::data);
+        let epilogue = Epilogue { bias, residual: residual.map(Tensor::data), clamp };
+        let mut y = Tensor::scratch(shape);
+        forward(&g, &Field::new(&g, x, offset, mask), &self.weights, &mut y, epilogue);
+        Ok(match curve {
+            Some(curve) => activation(&y, curve),
+            None => y,
+        })
+    }
+}
