@@ -12,8 +12,8 @@ use ocelli_train::zoo::nn::optim::{Sgd, SgdOptions};
 use ocelli_train::zoo::nn::{Builder, Mode};
 use ocelli_train::zoo::resnet::Kind;
 use ocelli_train::zoo::{
-    Architecture, Options, alexnet, cifar_resnet, densenet, googlenet, inception, preact_resnet, resnet, senet,
-    variant, variants, vgg,
+    Architecture, Options, alexnet, cifar_resnet, densenet, efficientnet, efficientnet_v2, googlenet, inception,
+    preact_resnet, resnet, senet, variants, vgg,
 };
 use ocelli_train::{Dataset, Loader, Picture, Preprocessing};
 
@@ -137,7 +137,13 @@ overfits! {
     cifar_densenet "CIFAR DenseNet": |b, o| Ok(Box::new(densenet::cifar(b, 10, 8, o)?)), 28, 0.05;
     cifar_densenet_bc "CIFAR DenseNet": |b, o| Ok(Box::new(densenet::cifar_bc(b, 16, 8, o)?)), 28, 0.05;
     senet "SENet": |b, o| Ok(Box::new(senet::se_resnet_basic(b, [1, 1, 1, 1], o)?)), 32, 0.02;
-    efficientnet "EfficientNet": |b, o| (variant("tf_efficientnet_lite0").unwrap().build)(b, o), 32, 0.02;
+    efficientnet "EfficientNet": |b, o| Ok(Box::new(efficientnet::efficientnet(b, -5.0, o)?)), 32, 0.05;
+    efficientnet_v2 "EfficientNetV2": |b, o| {
+        let mut config = efficientnet_v2::Size::S.config();
+        config.stages.iter_mut().for_each(|stage| (stage.blocks, stage.channels) = (2, stage.channels / 4));
+        let config = efficientnet::Config { stem: 8, head: 256, ..config };
+        Ok(Box::new(efficientnet::EfficientNet::new(b, &config, o)?))
+    }, 32, 0.05;
 }
 
 #[test]

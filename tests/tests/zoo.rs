@@ -75,6 +75,7 @@ logits! {
     cifar_densenet_logits "CIFAR DenseNet";
     senet_logits "SENet";
     efficientnet_logits "EfficientNet";
+    efficientnet_v2_logits "EfficientNetV2";
 }
 
 /// Main and auxiliary logits in training mode against PyTorch's, of the network built without dropout. In f64, since

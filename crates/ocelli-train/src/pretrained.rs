@@ -19,13 +19,7 @@ pub fn imagenet_classes() -> Vec<String> {
 pub fn preprocessing(variant: &Variant, in_channels: usize) -> Preprocessing {
     let crop = variant.input_size;
     let colour = match (variant.name, variant.family) {
-        ("tf_efficientnet_lite0", _) => Preprocessing {
-            interpolation: Interpolation::Bicubic,
-            // (255 x − 127) / 128
-            mean: vec![127.0 / 255.0; 3],
-            std: vec![128.0 / 255.0; 3],
-            ..Preprocessing::imagenet()
-        },
+        (name, "EfficientNet" | "EfficientNetV2") => efficientnet(name, crop),
         // To −1..1: what torchvision does inside of the model, in `transform_input`.
         (_, family @ ("GoogLeNet" | "Inception")) => Preprocessing {
             resize: if family == "Inception" { 342 } else { 256 },
@@ -48,6 +42,38 @@ pub fn preprocessing(variant: &Variant, in_channels: usize) -> Preprocessing {
         1 => Preprocessing { mean: vec![mean(&colour.mean)], std: vec![mean(&colour.std)], ..colour },
         _ => colour,
     }
+}
+
+/// As torchvision publishes its EfficientNets, and timm the authors' (`tf_…`).
+fn efficientnet(name: &str, crop: usize) -> Preprocessing {
+    let resize = match name {
+        "efficientnet_b0" | "efficientnet_b1" | "tf_efficientnet_b0" | "tf_efficientnet_lite0" => 256,
+        "efficientnet_b3" => 320,
+        "efficientnet_b4" => 384,
+        "tf_efficientnet_b1" | "tf_efficientnet_lite1" => 272,
+        "tf_efficientnet_b2" | "tf_efficientnet_lite2" => 292,
+        "tf_efficientnet_b3" | "tf_efficientnet_lite3" => 331,
+        "tf_efficientnet_b4" => 412,
+        "tf_efficientnet_b5" => 488,
+        "tf_efficientnet_b6" => 560,
+        "tf_efficientnet_b7" => 632,
+        "tf_efficientnet_lite4" => 413,
+        _ => crop,
+    };
+    let interpolation = match name {
+        "efficientnet_v2_s" | "efficientnet_v2_m" | "tf_efficientnet_lite3" | "tf_efficientnet_lite4" => {
+            Interpolation::Bilinear
+        }
+        _ => Interpolation::Bicubic,
+    };
+    let statistics = Preprocessing::imagenet();
+    let (mean, std) = match name {
+        "efficientnet_v2_l" => (vec![0.5; 3], vec![0.5; 3]),
+        // (255 x − 127) / 128
+        _ if name.starts_with("tf_efficientnet_lite") => (vec![127.0 / 255.0; 3], vec![128.0 / 255.0; 3]),
+        _ => (statistics.mean, statistics.std),
+    };
+    Preprocessing { resize, crop, interpolation, mean, std }
 }
 
 fn mean(values: &[f32]) -> f32 {

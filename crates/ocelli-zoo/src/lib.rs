@@ -11,6 +11,7 @@ pub mod cifar_resnet;
 pub mod deformable_resnet;
 pub mod densenet;
 pub mod efficientnet;
+pub mod efficientnet_v2;
 mod error;
 pub mod googlenet;
 pub mod inception;

@@ -2,8 +2,8 @@
 
 use crate::nn::{self, Builder};
 use crate::{
-    Architecture, Error, Result, alexnet, cifar_resnet, deformable_resnet, densenet, efficientnet, googlenet,
-    inception, preact_resnet, resnet, resnext, senet, vgg, wide_resnet,
+    Architecture, Error, Result, alexnet, cifar_resnet, deformable_resnet, densenet, efficientnet, efficientnet_v2,
+    googlenet, inception, preact_resnet, resnet, resnext, senet, vgg, wide_resnet,
 };
 
 /// What a network is built for.
@@ -64,6 +64,7 @@ pub fn variants() -> impl Iterator<Item = &'static Variant> {
         densenet::VARIANTS,
         senet::VARIANTS,
         efficientnet::VARIANTS,
+        efficientnet_v2::VARIANTS,
     ];
     families.into_iter().flatten()
 }

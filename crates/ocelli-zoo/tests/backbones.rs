@@ -6,7 +6,7 @@ use ocelli_zoo::nn::tensor::Tensor;
 use ocelli_zoo::{Model, Options, variant, variants};
 
 /// A small variant of each way in which the networks are written.
-const WRITTEN: [&str; 9] = [
+const WRITTEN: [&str; 10] = [
     "alexnet",
     "googlenet",
     "inception_v3",
@@ -15,6 +15,7 @@ const WRITTEN: [&str; 9] = [
     "preact_resnet110",
     "densenet_bc100_k12",
     "legacy_seresnet18",
+    "efficientnet_b0",
     "tf_efficientnet_lite0",
 ];
 
@@ -36,7 +37,7 @@ fn named(expected: Stages) -> Vec<(String, usize, usize)> {
 /// As `timm.create_model(name, features_only=True).feature_info` says it.
 #[test]
 fn stages_are_those_of_timm() {
-    let cases: [(&str, Stages); 7] = [
+    let cases: [(&str, Stages); 9] = [
         (
             "resnet18",
             &[("stem", 2, 64), ("layer1", 4, 64), ("layer2", 8, 128), ("layer3", 16, 256), ("layer4", 32, 512)],
@@ -79,6 +80,26 @@ fn stages_are_those_of_timm() {
         (
             "legacy_seresnet18",
             &[("layer0", 2, 64), ("layer1", 4, 64), ("layer2", 8, 128), ("layer3", 16, 256), ("layer4", 32, 512)],
+        ),
+        (
+            "efficientnet_b0",
+            &[
+                ("features.1", 2, 16),
+                ("features.2", 4, 24),
+                ("features.3", 8, 40),
+                ("features.5", 16, 112),
+                ("features.7", 32, 320),
+            ],
+        ),
+        (
+            "efficientnet_v2_s",
+            &[
+                ("features.1", 2, 24),
+                ("features.2", 4, 48),
+                ("features.3", 8, 64),
+                ("features.5", 16, 160),
+                ("features.6", 32, 256),
+            ],
         ),
         (
             "tf_efficientnet_lite0",

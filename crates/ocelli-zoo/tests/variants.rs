@@ -45,7 +45,9 @@ fn plans_agree_with_the_recorded_network() {
         "resnet20",
         "plain20",
         "preact_resnet110",
+        "efficientnet_b0",
         "tf_efficientnet_lite0",
+        "efficientnet_v2_s",
     ] {
         let model = Model::new(name, Options { classes: 7, in_channels: 3 }, 1).unwrap();
         for shape in [[2, 64, 64, 3], [1, 67, 71, 3]] {

@@ -72,7 +72,7 @@ fn the_models_are_listed() {
 
 #[test]
 fn a_summary_adds_up() {
-    for model in ["resnet18", "resnet20", "plain20", "tf_efficientnet_lite0"] {
+    for model in ["resnet18", "resnet20", "plain20", "efficientnet_b0", "tf_efficientnet_lite0"] {
         let summary = common::json(["summary", model, "--json"]);
         assert_eq!(keys(&summary), ["input_size", "layers", "macs", "memory", "model", "parameters"]);
         let layers = summary["layers"].as_array().expect("a list");
