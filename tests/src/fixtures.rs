@@ -222,7 +222,8 @@ fn read_text(name: &str) -> String {
     String::from_utf8(read(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
-pub(crate) fn read_json<T: serde::de::DeserializeOwned>(name: &str) -> T {
+/// A file of JSON.
+pub fn read_json<T: serde::de::DeserializeOwned>(name: &str) -> T {
     serde_json::from_slice(&read(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 

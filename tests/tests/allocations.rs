@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use ocelli_train::zoo::nn::autograd::Var;
 use ocelli_train::zoo::nn::loss::cross_entropy;
-use ocelli_train::zoo::nn::optim::{Sgd, SgdOptions};
+use ocelli_train::zoo::nn::optim::{Optimizer, SgdOptions};
 use ocelli_train::zoo::nn::tensor::{Tensor, pool, threads};
 use ocelli_train::zoo::nn::{Builder, Mode};
 use ocelli_train::zoo::{Options, variant};
@@ -62,7 +62,7 @@ fn fresh_blocks(model: &str, size: usize, steps: usize) -> Vec<[u64; 2]> {
     let builder = Builder::new(1);
     let network = (variant(model).unwrap().build)(&builder, Options { classes: 10, in_channels: 3 }).unwrap();
     let options = SgdOptions { momentum: 0.9, nesterov: false, weight_decay: 1e-4, decay_vectors: true };
-    let mut sgd = Sgd::new(&builder.state(), options).unwrap();
+    let mut sgd = Optimizer::new(&builder.state(), options).unwrap();
     let x = Tensor::from_fn([BATCH, size, size, 3], |i| (i % 17) as f32 / 8.0 - 1.0);
     let mut step = |k: usize| {
         let before = [LARGE_BLOCKS.load(Ordering::Relaxed), pool::stats().fresh];

@@ -8,7 +8,7 @@ use ocelli_train::loader::LoaderOptions;
 use ocelli_train::zoo::deformable_resnet::{V1, V2};
 use ocelli_train::zoo::nn::autograd::{Var, no_grad};
 use ocelli_train::zoo::nn::loss::{accuracy, cross_entropy};
-use ocelli_train::zoo::nn::optim::{Sgd, SgdOptions};
+use ocelli_train::zoo::nn::optim::{Optimizer, SgdOptions};
 use ocelli_train::zoo::nn::{Builder, Mode};
 use ocelli_train::zoo::resnet::Kind;
 use ocelli_train::zoo::{
@@ -53,7 +53,7 @@ type Build = fn(&Builder, Options) -> ocelli_train::zoo::nn::Result<Box<dyn Arch
 fn overfits(build: Build, side: usize, lr: f64) {
     let builder = Builder::new(1);
     let network = build(&builder, Options { classes: 10, in_channels: 1 }).unwrap();
-    let mut sgd = Sgd::new(&builder.state(), SgdOptions { momentum: 0.9, ..SgdOptions::default() }).unwrap();
+    let mut sgd = Optimizer::new(&builder.state(), SgdOptions { momentum: 0.9, ..SgdOptions::default() }).unwrap();
     let preprocessing = Preprocessing { resize: side, crop: side, ..Preprocessing::digits() };
     let few = Arc::new(Few(digits().unwrap().train));
     let loader = |options| Loader::new(few.clone(), preprocessing.clone(), options).unwrap();

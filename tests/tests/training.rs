@@ -10,7 +10,7 @@ use ocelli_tests::fixtures::{TrainingRun, training_runs};
 use ocelli_tests::seeded::{self, Entry};
 use ocelli_tests::{nhwc, relative_error};
 use ocelli_train::zoo::nn::loss::cross_entropy;
-use ocelli_train::zoo::nn::optim::{Sgd, SgdOptions};
+use ocelli_train::zoo::nn::optim::{Optimizer, SgdOptions};
 use ocelli_train::zoo::nn::tensor::Element;
 use ocelli_train::zoo::nn::tensor::ops::conv::{Algorithm, with_algorithm};
 use ocelli_train::zoo::nn::{Builder, Layer, Mode, State, autograd::Var};
@@ -44,7 +44,7 @@ fn network<T: Element>(model: &str, classes: usize) -> (Box<dyn Layer<T>>, State
 fn train<T: Element>(run: &TrainingRun, network: &dyn Layer<T>, state: &State<T>) -> Vec<f64> {
     let &TrainingRun { momentum, nesterov, weight_decay, .. } = run;
     let options = SgdOptions { momentum, nesterov, weight_decay, decay_vectors: true };
-    let mut sgd = Sgd::new(state, options).unwrap();
+    let mut sgd = Optimizer::new(state, options).unwrap();
     let step = |k: usize| {
         let x = nhwc(seeded::images(&format!("input{k}/{}", run.seed), run.input), run.input);
         let labels = seeded::labels(&format!("labels{k}/{}", run.seed), run.input[0], run.classes);

@@ -74,6 +74,19 @@ impl<T: Element> Parameter<T> {
         result
     }
 
+    /// As [`update`](Self::update) for many parameters at once, each of which occurs once.
+    ///
+    /// # Panics
+    /// If `f` leaves a tensor of another shape.
+    pub fn update_all<R>(parameters: &[Self], f: impl FnOnce(Vec<&mut Tensor<T>>) -> R) -> R {
+        let values = parameters.iter().map(|p| p.0.value.write().unwrap_or_else(PoisonError::into_inner));
+        let mut values: Vec<_> = values.collect();
+        let result = f(values.iter_mut().map(|value| &mut **value).collect());
+        let kept = parameters.iter().zip(&values).all(|(p, value)| *value.shape() == p.0.shape);
+        assert!(kept, "a parameter keeps its shape");
+        result
+    }
+
     /// The gradient that backward passes have accumulated, if any has; no copy.
     pub fn grad(&self) -> Option<Tensor<T>> {
         self.lock_grad().clone()

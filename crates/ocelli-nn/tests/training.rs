@@ -6,7 +6,7 @@ use ocelli_nn::autograd::ops::Activation;
 use ocelli_nn::autograd::{Var, trace};
 use ocelli_nn::checkpoint::Checkpoint;
 use ocelli_nn::loss::cross_entropy;
-use ocelli_nn::optim::{Sgd, SgdOptions};
+use ocelli_nn::optim::{Optimizer, SgdOptions};
 use ocelli_nn::tensor::{Element, Tensor};
 use ocelli_nn::{
     BatchNormOptions, Builder, Conv2d, Conv2dOptions, ConvNorm, Error, Flatten, Layer, Layout, Linear, LinearOptions,
@@ -54,7 +54,7 @@ fn batch<T: Element>() -> Batch<T> {
     Batch { input: Var::constant(input.cast()), labels }
 }
 
-fn step<T: Element>(network: &Sequential<T>, sgd: &mut Sgd<T>, batch: &Batch<T>, lr: f64) -> Result<f64> {
+fn step<T: Element>(network: &Sequential<T>, sgd: &mut Optimizer<T>, batch: &Batch<T>, lr: f64) -> Result<f64> {
     let logits = network.forward(&batch.input, &Mode::train(0))?;
     let loss = cross_entropy(&logits, &batch.labels, 0.1)?;
     loss.backward()?;
@@ -83,7 +83,7 @@ fn three_steps_agree_with_pytorch() {
     let (fixture, batch) = (fixture(), batch::<f64>());
     let (network, state) = built::<f64>(0);
     state.load(&part(&fixture, "initial."), true).unwrap();
-    let mut sgd = Sgd::new(&state, OPTIONS).unwrap();
+    let mut sgd = Optimizer::new(&state, OPTIONS).unwrap();
     let losses = RATES.map(|lr| step(&network, &mut sgd, &batch, lr).unwrap() as f32);
     let losses = Tensor::from_slice([3], &losses).unwrap();
     assert!(losses.relative_error(&fixture.get("losses").unwrap().tensor) < 1e-6, "{losses:?}");
@@ -96,24 +96,24 @@ fn three_steps_agree_with_pytorch() {
 #[test]
 fn a_resumed_run_is_the_same_bits() {
     let batch = batch::<f32>();
-    let train = |network: &Sequential, sgd: &mut Sgd, rates: &[f64]| {
+    let train = |network: &Sequential, sgd: &mut Optimizer, rates: &[f64]| {
         for &lr in rates {
             step(network, sgd, &batch, lr).unwrap();
         }
     };
     let (whole, state) = built(3);
-    let mut sgd = Sgd::new(&state, OPTIONS).unwrap();
+    let mut sgd = Optimizer::new(&state, OPTIONS).unwrap();
     train(&whole, &mut sgd, &RATES);
 
     let (first, first_state) = built(3);
-    let mut first_sgd = Sgd::new(&first_state, OPTIONS).unwrap();
+    let mut first_sgd = Optimizer::new(&first_state, OPTIONS).unwrap();
     train(&first, &mut first_sgd, &RATES[..1]);
     let saved = [first_state.to_checkpoint().unwrap(), first_sgd.to_checkpoint().unwrap()];
     let [weights, velocities] = saved.map(|c| Checkpoint::from_bytes(&c.to_bytes().unwrap()).unwrap());
 
     let (second, second_state) = built(99);
     second_state.load(&weights, true).unwrap();
-    let mut second_sgd = Sgd::new(&second_state, OPTIONS).unwrap();
+    let mut second_sgd = Optimizer::new(&second_state, OPTIONS).unwrap();
     second_sgd.load(&velocities).unwrap();
     train(&second, &mut second_sgd, &RATES[1..]);
     assert_eq!(second_state.to_checkpoint().unwrap(), state.to_checkpoint().unwrap());
@@ -126,7 +126,7 @@ fn frozen_parts_do_not_move() {
     let (network, state) = built(1);
     let before = state.to_checkpoint().unwrap();
     assert_eq!((state.freeze("conv"), state.freeze("bn")), (3, 4));
-    let mut sgd = Sgd::new(&state, OPTIONS).unwrap();
+    let mut sgd = Optimizer::new(&state, OPTIONS).unwrap();
     step(&network, &mut sgd, &batch, 0.1).unwrap();
     let after = state.to_checkpoint().unwrap();
     for (name, entry) in before.iter() {
@@ -144,7 +144,7 @@ fn weight_decay_can_spare_vectors() {
     let (_, state) = built::<f32>(1);
     let before = state.to_checkpoint().unwrap();
     let options = SgdOptions { weight_decay: 0.5, decay_vectors: false, ..SgdOptions::default() };
-    let mut sgd = Sgd::new(&state, options).unwrap();
+    let mut sgd = Optimizer::new(&state, options).unwrap();
     state.parameters().for_each(|(_, p)| p.accumulate(Tensor::zeros(*p.shape())).unwrap());
     sgd.step(1.0);
     let after = state.to_checkpoint().unwrap();
@@ -180,7 +180,7 @@ fn a_checkpoint_that_does_not_fit_is_told_in_full() {
     assert_eq!(after.get("conv1.weight"), other.get("conv1.weight"));
     assert_eq!(after.get("fc.weight"), before.get("fc.weight"));
 
-    let mut sgd = Sgd::new(&state, OPTIONS).unwrap();
+    let mut sgd = Optimizer::new(&state, OPTIONS).unwrap();
     let error = sgd.load(&other).unwrap_err().to_string();
     assert!(error.contains("bn1.running_mean") && error.contains("unexpected"), "{error}");
 }
@@ -194,7 +194,7 @@ fn constants_out_of_their_domain_are_refused() {
         (SgdOptions { weight_decay: f64::NAN, ..plain }, "SGD weight decay: expected a number of at least 0, got NaN"),
         (SgdOptions { nesterov: true, ..plain }, "SGD momentum: expected more than 0 for Nesterov's method, got 0"),
     ] {
-        assert_eq!(Sgd::new(&state, options).unwrap_err().to_string(), expected);
+        assert_eq!(Optimizer::new(&state, options).unwrap_err().to_string(), expected);
     }
     let b = Builder::<f32>::new(0);
     let error = Conv2d::new(&b, 6, 8, Conv2dOptions::new(3).groups(4)).unwrap_err().to_string();

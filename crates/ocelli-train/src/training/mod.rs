@@ -15,7 +15,7 @@ use ocelli_zoo::nn::Mode;
 use ocelli_zoo::nn::autograd::Var;
 use ocelli_zoo::nn::checkpoint::write_atomically;
 use ocelli_zoo::nn::loss::{cross_entropy, top_k_correct};
-use ocelli_zoo::nn::optim::{Sgd, SgdOptions};
+use ocelli_zoo::nn::optim::{Optimizer, SgdOptions};
 use ocelli_zoo::nn::schedule::{Cosine, Schedule, WarmUp};
 use ocelli_zoo::nn::tensor::threads;
 use rand::RngExt;
@@ -70,7 +70,7 @@ struct Trainer<'a> {
     observer: &'a mut dyn Observer,
     training: Loader,
     validation: Loader,
-    optimizer: Sgd<f32>,
+    optimizer: Optimizer<f32>,
     progress: Progress,
     /// When the last checkpoint was written.
     saved: Instant,
@@ -106,7 +106,7 @@ impl<'a> Trainer<'a> {
             weight_decay: config.weight_decay,
             ..SgdOptions::default()
         };
-        let mut optimizer = Sgd::new(network.state(), options)?;
+        let mut optimizer = Optimizer::new(network.state(), options)?;
         let path = run.last_path();
         let progress = if resume && path.exists() {
             Progress::load(&path, network.state(), &mut optimizer)?

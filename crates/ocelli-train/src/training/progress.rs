@@ -4,7 +4,7 @@ use std::path::Path;
 
 use ocelli_zoo::nn::State;
 use ocelli_zoo::nn::checkpoint::Checkpoint;
-use ocelli_zoo::nn::optim::Sgd;
+use ocelli_zoo::nn::optim::Optimizer;
 use serde::{Deserialize, Serialize};
 
 use crate::pretrained::About;
@@ -63,7 +63,7 @@ impl Progress {
     }
 
     /// Replaces `path` by a checkpoint with everything that resuming needs.
-    pub fn save(&self, path: &Path, state: &State<f32>, optimizer: &Sgd<f32>) -> Result<()> {
+    pub fn save(&self, path: &Path, state: &State<f32>, optimizer: &Optimizer<f32>) -> Result<()> {
         let mut checkpoint = state.to_checkpoint()?;
         for (name, entry) in optimizer.to_checkpoint()?.iter() {
             checkpoint.insert_as(format!("{OPTIMIZER}{name}"), entry.dtype, entry.tensor.clone());
@@ -74,7 +74,7 @@ impl Progress {
     }
 
     /// Reads such a checkpoint into `state` and `optimizer`.
-    pub fn load(path: &Path, state: &State<f32>, optimizer: &mut Sgd<f32>) -> Result<Self> {
+    pub fn load(path: &Path, state: &State<f32>, optimizer: &mut Optimizer<f32>) -> Result<Self> {
         let mut weights = Checkpoint::read(path)?;
         let json = weights.metadata.get(PROGRESS).cloned();
         let json = json.ok_or_else(|| Error::data(path, "holds weights, but not the progress of a training run"))?;

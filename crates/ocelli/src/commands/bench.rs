@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use ocelli_train::zoo::nn::autograd::Var;
 use ocelli_train::zoo::nn::loss::cross_entropy;
-use ocelli_train::zoo::nn::optim::{Sgd, SgdOptions};
+use ocelli_train::zoo::nn::optim::{Optimizer, SgdOptions};
 use ocelli_train::zoo::nn::tensor::{Tensor, threads};
 use ocelli_train::zoo::nn::{self, Mode};
 use ocelli_train::zoo::{Model, variant};
@@ -123,7 +123,7 @@ fn inference(model: Model, input: &Tensor) -> Result<Vec<f64>> {
 fn training(model: &Model, input: &Tensor) -> Result<Vec<f64>> {
     let labels: Vec<usize> = (0..input.shape()[0]).map(|i| i % model.options().classes).collect();
     let options = SgdOptions { momentum: 0.9, weight_decay: 1e-4, ..SgdOptions::default() };
-    let mut optimizer = Sgd::new(model.state(), options)?;
+    let mut optimizer = Optimizer::new(model.state(), options)?;
     let mut step = 0;
     measure(|| {
         step += 1;
