@@ -12,7 +12,8 @@ use crate::seeded::{Entry, positions};
 const SAMPLES: usize = 24;
 
 /// A network and its batch: the pictures `input/{seed}` and the labels `labels/{seed}` below 1000 (modulo its classes).
-/// The loss is the mean of the cross-entropies, plus 0.3 times those of auxiliary classifiers, without dropout.
+/// The loss is the mean of the cross-entropies, plus those of auxiliary classifiers with their weights, without dropout
+/// and stochastic depth.
 #[derive(Clone, Debug, Deserialize)]
 pub struct GradientCase {
     /// As in the registry.
@@ -21,12 +22,12 @@ pub struct GradientCase {
     pub input: [usize; 4],
     /// Of the weights.
     pub gain: f64,
-    /// Whether batch norms take the batch's statistics. Networks whose dropout can't be left out run in evaluation mode.
+    /// Whether batch norms take the batch's statistics.
     pub training: bool,
     /// Part of the names of the batch.
     pub seed: u64,
-    /// Whether noise several times that of f32's rounding leaves the gradients as they are. Where it does not, some ReLU's
-    /// input or two values of a pooling window are so near each other that only f64 can be compared.
+    /// Whether noise several times that of f32's rounding leaves the gradients as they are, so that f32 can be compared.
+    /// Where it does not, some ReLU's input is too near to 0, or two values of a pooling window to each other.
     pub robust: bool,
 }
 
@@ -36,34 +37,63 @@ pub fn cases() -> Vec<GradientCase> {
 }
 
 impl GradientCase {
+    /// The network and its mode.
+    pub fn name(&self) -> String {
+        format!("{}/{}", self.model, if self.training { "training" } else { "evaluation" })
+    }
+
     /// How far each gradient is from the reference, of all parameters in their order: max |a − b| / max |b| over the
-    /// sampled values, or the sum's error over the sum of magnitudes if that is more. `gradients` are values in the
+    /// sampled values, or the sum's error over the sum of magnitudes if that is more. Where b is 0, as a bias's gradient
+    /// is that only batch norms see, the network's largest gradient is in its place. `gradients` are values in the
     /// checkpoint's layout.
     ///
     /// # Panics
     /// If there are more or fewer values than those stored.
-    pub fn compare<'a>(&self, gradients: impl IntoIterator<Item = (&'a Entry, &'a [f64])>) -> Vec<(String, f64)> {
+    pub fn compare(&self, gradients: &[(&Entry, Vec<f64>)]) -> Vec<(String, f64)> {
         static FILE: OnceLock<Vec<u8>> = OnceLock::new();
-        let stored = stored_values(FILE.get_or_init(|| read("gradients.safetensors")), &self.model);
+        let stored = stored_values(FILE.get_or_init(|| read("gradients.safetensors")), &self.name());
         let mut rest = stored.as_slice();
         let mut take = |count: usize| {
             let (taken, left) = rest.split_at(count);
             rest = left;
             taken
         };
-        let mut errors = Vec::new();
-        for (entry, values) in gradients {
-            let [largest, sum] = *take(2) else { unreachable!("two were taken") };
-            let at: Vec<usize> = match values.len() {
-                len @ ..=SAMPLES => (0..len).collect(),
-                len => positions(&entry.name, SAMPLES, len),
-            };
-            let difference = max_abs(at.iter().zip(take(at.len())).map(|(&i, b)| values[i] - b));
-            let difference = difference.max(max_abs(values.iter().copied()) - largest);
-            let of_sum = (values.iter().sum::<f64>() - sum).abs() / values.iter().map(|v| v.abs()).sum::<f64>();
-            errors.push((entry.name.clone(), max_abs([difference / largest, of_sum].into_iter())));
+        let stored: Vec<Stored<'_>> = gradients
+            .iter()
+            .map(|(_, values)| {
+                let [largest, sum] = *take(2) else { unreachable!("two were taken") };
+                Stored { largest, sum, samples: take(values.len().min(SAMPLES)) }
+            })
+            .collect();
+        assert!(rest.is_empty(), "{}: {} stored values are left", self.name(), rest.len());
+        let largest = max_abs(stored.iter().map(|stored| stored.largest));
+        let pairs = gradients.iter().zip(&stored);
+        pairs
+            .map(|((entry, values), stored)| (entry.name.clone(), stored.error(&entry.name, values, largest)))
+            .collect()
+    }
+}
+
+/// Of one parameter.
+struct Stored<'a> {
+    /// The largest magnitude.
+    largest: f64,
+    sum: f64,
+    samples: &'a [f64],
+}
+
+impl Stored<'_> {
+    fn error(&self, name: &str, values: &[f64], of_network: f64) -> f64 {
+        let at = match values.len() {
+            len @ ..=SAMPLES => (0..len).collect(),
+            len => positions(name, SAMPLES, len),
+        };
+        let of_samples = max_abs(at.iter().zip(self.samples).map(|(&i, b)| values[i] - b));
+        let difference = of_samples.max((max_abs(values.iter().copied()) - self.largest).abs());
+        if self.largest == 0.0 {
+            return difference / of_network;
         }
-        assert!(rest.is_empty(), "{}: {} stored values are left", self.model, rest.len());
-        errors
+        let of_sum = (values.iter().sum::<f64>() - self.sum).abs() / values.iter().map(|v| v.abs()).sum::<f64>();
+        (difference / self.largest).max(of_sum)
     }
 }

@@ -2,6 +2,7 @@
 //! them (`tests/fixtures/`, made by `make.py` there).
 
 pub mod fixtures;
+pub mod gradients;
 pub mod ops;
 pub mod seeded;
 
