@@ -3,7 +3,7 @@
 use ocelli_zoo::{Model, Options};
 use serde::{Deserialize, Serialize};
 
-use crate::{Augment, Error, Preprocessing, Result};
+use crate::{Algorithm, Augment, Error, Preprocessing, Result};
 
 /// Everything that a training run depends on, so that the same settings give the same network, bit for bit, and a
 /// folder with its `config.json` can be evaluated, used and resumed without being told anything again.
@@ -32,12 +32,24 @@ pub struct Config {
     pub lr: f64,
     /// Epochs, counted after the frozen ones, over which the learning rate rises from zero; a part of one will do.
     pub warmup_epochs: f64,
-    /// SGD's momentum.
+    /// What makes better weights of gradients.
+    #[serde(default)]
+    pub optimizer: Algorithm,
+    /// The momentum of SGD and RMSprop.
     pub momentum: f64,
-    /// Whether the momentum is Nesterov's.
+    /// Whether SGD's momentum is Nesterov's.
     pub nesterov: bool,
-    /// The L2 penalty.
+    /// How strongly weights are pulled to 0.
     pub weight_decay: f64,
+    /// The largest norm of all gradients together; none for no limit.
+    #[serde(default)]
+    pub clip_norm: Option<f64>,
+    /// Batches whose gradients make a step; batch norms see each batch by itself.
+    #[serde(default = "one")]
+    pub accumulate: usize,
+    /// The decay of an exponential moving average of the weights, which is then what is validated and kept as best.
+    #[serde(default)]
+    pub ema: Option<f64>,
     /// The share of the target's probability that is spread over all classes.
     pub label_smoothing: f64,
     /// Epochs at the start in which only the classifier learns: the rest, its batch norms included, stays as it was
@@ -66,9 +78,13 @@ impl Config {
             batch_size: 32,
             lr: 0.1,
             warmup_epochs: 1.0,
+            optimizer: Algorithm::Sgd,
             momentum: 0.9,
             nesterov: true,
             weight_decay: 5e-4,
+            clip_norm: None,
+            accumulate: 1,
+            ema: None,
             label_smoothing: 0.1,
             frozen_epochs: 0,
             frozen_lr: 0.0,
@@ -144,6 +160,11 @@ impl Config {
         check(share(self.momentum), "momentum", format!("{} is not in 0..1", self.momentum))?;
         check(!self.nesterov || self.momentum > 0.0, "nesterov", "momentum is needed".into())?;
         check(share(self.weight_decay), "weight decay", format!("{} is not in 0..1", self.weight_decay))?;
+        let limit = self.clip_norm;
+        check(limit.is_none_or(|limit| limit > 0.0), "gradient norm", format!("{limit:?} is not positive"))?;
+        check(self.accumulate > 0, "accumulated batches", "at least one is needed".into())?;
+        let ema = self.ema;
+        check(ema.is_none_or(share), "average of weights", format!("{ema:?} is not in 0..1"))?;
         check(share(self.label_smoothing), "label smoothing", format!("{} is not in 0..1", self.label_smoothing))?;
         let frozen = self.frozen_epochs;
         check(frozen <= self.epochs, "frozen epochs", format!("{frozen} of {} epochs", self.epochs))?;
@@ -154,6 +175,11 @@ impl Config {
         self.preprocessing.validate()?;
         self.augment.validate()
     }
+}
+
+/// For settings that were written before there was a choice.
+fn one() -> usize {
+    1
 }
 
 #[cfg(test)]

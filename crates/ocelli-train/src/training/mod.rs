@@ -15,9 +15,9 @@ use ocelli_zoo::nn::Mode;
 use ocelli_zoo::nn::autograd::Var;
 use ocelli_zoo::nn::checkpoint::write_atomically;
 use ocelli_zoo::nn::loss::{cross_entropy, top_k_correct};
-use ocelli_zoo::nn::optim::{Optimizer, SgdOptions};
+use ocelli_zoo::nn::optim::{Ema, Optimizer};
 use ocelli_zoo::nn::schedule::{Cosine, Schedule, WarmUp};
-use ocelli_zoo::nn::tensor::threads;
+use ocelli_zoo::nn::tensor::{Tensor, threads};
 use rand::RngExt;
 
 pub use observer::{Observer, Outline, Step};
@@ -71,6 +71,9 @@ struct Trainer<'a> {
     training: Loader,
     validation: Loader,
     optimizer: Optimizer<f32>,
+    ema: Option<Ema<f32>>,
+    /// Pictures whose gradients are waiting for the step.
+    waiting: usize,
     progress: Progress,
     /// When the last checkpoint was written.
     saved: Instant,
@@ -100,16 +103,11 @@ impl<'a> Trainer<'a> {
         let training = Loader::new(data.train.clone(), config.preprocessing.clone(), options)?;
         let options = LoaderOptions::in_order(config.batch_size);
         let validation = Loader::new(data.validation.clone(), config.preprocessing.clone(), options)?;
-        let options = SgdOptions {
-            momentum: config.momentum,
-            nesterov: config.nesterov,
-            weight_decay: config.weight_decay,
-            ..SgdOptions::default()
-        };
-        let mut optimizer = Optimizer::new(network.state(), options)?;
+        let mut optimizer = config.new_optimizer(network.state())?;
+        let mut ema = config.ema.map(|decay| Ema::new(network.state(), decay)).transpose()?;
         let path = run.last_path();
         let progress = if resume && path.exists() {
-            Progress::load(&path, network.state(), &mut optimizer)?
+            Progress::load(&path, network.state(), &mut optimizer, ema.as_mut())?
         } else {
             Progress::start(training.pictures())
         };
@@ -119,7 +117,21 @@ impl<'a> Trainer<'a> {
             return Err(Error::setting("data", reason));
         }
         let (saved, skipped) = (Instant::now(), BTreeSet::new());
-        Ok(Trainer { run, config, network, stop, observer, training, validation, optimizer, progress, saved, skipped })
+        Ok(Trainer {
+            run,
+            config,
+            network,
+            stop,
+            observer,
+            training,
+            validation,
+            optimizer,
+            ema,
+            waiting: 0,
+            progress,
+            saved,
+            skipped,
+        })
     }
 
     fn fit(mut self) -> Result<Outcome> {
@@ -154,9 +166,14 @@ impl<'a> Trainer<'a> {
             self.report_skipped(&batch);
             let lr = self.lr(self.progress.epoch, self.progress.batch);
             if !batch.labels.is_empty() {
-                self.step(&batch, lr)?;
+                self.learn(&batch)?;
             }
             self.progress.batch += 1;
+            let done = self.progress.batch;
+            let steps = done.is_multiple_of(self.config.accumulate) || done == self.training.batches();
+            if steps {
+                self.step(lr);
+            }
             let sums = &mut self.progress.sums;
             sums.seconds += clock.elapsed().as_secs_f64();
             clock = Instant::now();
@@ -171,10 +188,11 @@ impl<'a> Trainer<'a> {
                 images_per_second: sums.images_per_second(),
                 frozen,
             });
-            if self.stop.load(Ordering::Relaxed) {
+            // Between steps, where no gradient is waiting that a checkpoint would have to hold.
+            if steps && self.stop.load(Ordering::Relaxed) {
                 return Ok(false);
             }
-            if self.checkpoint_is_due() {
+            if steps && self.checkpoint_is_due() {
                 self.save()?;
             }
         }
@@ -184,12 +202,12 @@ impl<'a> Trainer<'a> {
         Ok(true)
     }
 
-    /// Forward, loss, backward, update.
-    fn step(&mut self, batch: &Batch, lr: f64) -> Result<()> {
-        let Config { seed, label_smoothing, .. } = *self.config;
+    /// Forward, loss, backward.
+    fn learn(&mut self, batch: &Batch) -> Result<()> {
+        let Config { seed, label_smoothing, accumulate, .. } = *self.config;
         let (epoch, number) = (self.progress.epoch, self.progress.batch);
         let mode = Mode::train(stream(seed, Purpose::Dropout, epoch as u64, number as u64).random());
-        let (network, optimizer) = (self.network, &mut self.optimizer);
+        let (network, pictures) = (self.network, batch.labels.len());
         let (loss, correct) = threads::install(|| -> Result<(f64, usize)> {
             let outputs = network.outputs(&Var::constant(batch.images.clone()), &mode)?;
             let loss = outputs.loss(|logits| cross_entropy(logits, &batch.labels, label_smoothing))?;
@@ -197,18 +215,33 @@ impl<'a> Trainer<'a> {
             if value.is_finite() {
                 let correct = top_k_correct(outputs.logits.value(), &batch.labels, 1)?;
                 drop(outputs);
-                loss.backward()?;
-                optimizer.step(lr);
+                // Of accumulated batches every picture counts the same, so that they are as one larger batch.
+                let weight = if accumulate > 1 { pictures as f32 } else { 1.0 };
+                loss.backward_with(Tensor::full(loss.shape(), weight))?;
                 return Ok((value, correct));
             }
             let what = format!("the loss of step {} of epoch {}", number + 1, epoch + 1);
             Err(Error::NotFinite { what })
         })?;
-        let pictures = batch.labels.len();
+        self.waiting += pictures;
         self.progress.sums.loss += loss * pictures as f64;
         self.progress.sums.correct += correct;
         self.progress.sums.seen += pictures;
         Ok(())
+    }
+
+    /// Moves the weights by the gradients that are waiting.
+    fn step(&mut self, lr: f64) {
+        let pictures = std::mem::take(&mut self.waiting);
+        if pictures == 0 {
+            return;
+        }
+        let scale = if self.config.accumulate > 1 { 1.0 / pictures as f64 } else { 1.0 };
+        let (optimizer, ema) = (&mut self.optimizer, &mut self.ema);
+        threads::install(|| {
+            optimizer.step_scaled(lr, scale);
+            ema.iter_mut().for_each(Ema::update);
+        });
     }
 
     /// Measures the network after the epoch and ends it. Returns whether it got to the end.
@@ -217,11 +250,13 @@ impl<'a> Trainer<'a> {
         let (total, observer) = (self.validation.pictures(), &mut *self.observer);
         let (mut done, mut skipped) = (0, Vec::new());
         let classes = self.config.classes.len();
-        let scores = network::score(self.network, &self.validation, classes, self.stop, |batch, _| {
+        let (network, loader, stop) = (self.network, &self.validation, self.stop);
+        let each = |batch: &Batch, _: &Scores| {
             done += batch.labels.len() + batch.skipped.len();
             skipped.extend(batch.skipped.iter().cloned());
             observer.validated(done, total);
-        })?;
+        };
+        let scores = averaged(&mut self.ema, || network::score(network, loader, classes, stop, each))?;
         skipped.into_iter().for_each(|picture| self.skip(picture));
         match scores {
             Some(scores) => self.end_epoch(&scores, start.elapsed()).map(|()| true),
@@ -250,7 +285,8 @@ impl<'a> Trainer<'a> {
         let best = best_epoch(&self.progress.history).is_some_and(|best| best.epoch == metrics.epoch);
         // The best weights first: killed between the two, the run repeats the end of this epoch and writes both.
         if best {
-            save_weights(&self.run.best_path(), self.network.state(), self.config)?;
+            let (path, state, config) = (self.run.best_path(), self.network.state(), self.config);
+            averaged(&mut self.ema, || save_weights(&path, state, config))?;
         }
         self.save()?;
         self.write_reports()?;
@@ -280,7 +316,8 @@ impl<'a> Trainer<'a> {
     }
 
     fn save(&mut self) -> Result<()> {
-        self.progress.save(&self.run.last_path(), self.network.state(), &self.optimizer)?;
+        let ema = self.ema.as_ref();
+        self.progress.save(&self.run.last_path(), self.network.state(), &self.optimizer, ema)?;
         self.saved = Instant::now();
         Ok(())
     }
@@ -303,6 +340,14 @@ impl<'a> Trainer<'a> {
             self.observer.skipped(&picture);
             self.skipped.insert(picture);
         }
+    }
+}
+
+/// Runs `f` while the network has its averaged weights, if it has any.
+fn averaged<R>(ema: &mut Option<Ema>, f: impl FnOnce() -> R) -> R {
+    match ema {
+        Some(ema) => ema.with_averages(f),
+        None => f(),
     }
 }
 

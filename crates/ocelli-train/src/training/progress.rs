@@ -4,7 +4,7 @@ use std::path::Path;
 
 use ocelli_zoo::nn::State;
 use ocelli_zoo::nn::checkpoint::Checkpoint;
-use ocelli_zoo::nn::optim::Optimizer;
+use ocelli_zoo::nn::optim::{Ema, Optimizer};
 use serde::{Deserialize, Serialize};
 
 use crate::pretrained::About;
@@ -12,6 +12,8 @@ use crate::{Config, EpochMetrics, Error, Result};
 
 /// How the optimizer's tensors are named in a checkpoint, before their own names.
 const OPTIMIZER: &str = "optimizer/";
+/// How averages of weights are named, before their own names.
+const AVERAGE: &str = "average/";
 /// The text that holds the progress.
 const PROGRESS: &str = "ocelli.progress";
 
@@ -63,33 +65,59 @@ impl Progress {
     }
 
     /// Replaces `path` by a checkpoint with everything that resuming needs.
-    pub fn save(&self, path: &Path, state: &State<f32>, optimizer: &Optimizer<f32>) -> Result<()> {
+    pub fn save(
+        &self,
+        path: &Path,
+        state: &State<f32>,
+        optimizer: &Optimizer<f32>,
+        ema: Option<&Ema<f32>>,
+    ) -> Result<()> {
         let mut checkpoint = state.to_checkpoint()?;
-        for (name, entry) in optimizer.to_checkpoint()?.iter() {
-            checkpoint.insert_as(format!("{OPTIMIZER}{name}"), entry.dtype, entry.tensor.clone());
+        let mut join = |prefix: &str, part: Checkpoint| {
+            for (name, entry) in part.iter() {
+                checkpoint.insert_as(format!("{prefix}{name}"), entry.dtype, entry.tensor.clone());
+            }
+        };
+        join(OPTIMIZER, optimizer.to_checkpoint()?);
+        if let Some(ema) = ema {
+            join(AVERAGE, ema.to_checkpoint()?);
         }
         let json = serde_json::to_string(self).map_err(|e| Error::data(path, e.to_string()))?;
         checkpoint.metadata.insert(PROGRESS.into(), json);
         Ok(checkpoint.write(path)?)
     }
 
-    /// Reads such a checkpoint into `state` and `optimizer`.
-    pub fn load(path: &Path, state: &State<f32>, optimizer: &mut Optimizer<f32>) -> Result<Self> {
+    /// Reads such a checkpoint into `state`, `optimizer` and `ema`.
+    pub fn load(
+        path: &Path,
+        state: &State<f32>,
+        optimizer: &mut Optimizer<f32>,
+        ema: Option<&mut Ema<f32>>,
+    ) -> Result<Self> {
         let mut weights = Checkpoint::read(path)?;
         let json = weights.metadata.get(PROGRESS).cloned();
         let json = json.ok_or_else(|| Error::data(path, "holds weights, but not the progress of a training run"))?;
         let progress = serde_json::from_str(&json).map_err(|e| Error::data(path, e.to_string()))?;
-        let mut momenta = Checkpoint::new();
-        for (name, entry) in weights.iter() {
-            if let Some(name) = name.strip_prefix(OPTIMIZER) {
-                momenta.insert_as(name, entry.dtype, entry.tensor.clone());
-            }
-        }
-        weights.retain(|name| !name.starts_with(OPTIMIZER));
+        let [momenta, averages] = [OPTIMIZER, AVERAGE].map(|prefix| part(&weights, prefix));
+        weights.retain(|name| !name.starts_with(OPTIMIZER) && !name.starts_with(AVERAGE));
         state.load(&weights, true).map_err(|e| Error::data(path, e.to_string()))?;
         optimizer.load(&momenta).map_err(|e| Error::data(path, e.to_string()))?;
+        if let Some(ema) = ema {
+            ema.load(&averages).map_err(|e| Error::data(path, e.to_string()))?;
+        }
         Ok(progress)
     }
+}
+
+/// The tensors whose names begin with `prefix`, without it.
+fn part(checkpoint: &Checkpoint, prefix: &str) -> Checkpoint {
+    let mut part = Checkpoint::new();
+    for (name, entry) in checkpoint.iter() {
+        if let Some(name) = name.strip_prefix(prefix) {
+            part.insert_as(name, entry.dtype, entry.tensor.clone());
+        }
+    }
+    part
 }
 
 /// Replaces `path` by the weights alone, with the names of the model and its classes. Nothing in it depends on time,

@@ -10,7 +10,7 @@ use ocelli_zoo::nn::{
 };
 
 use super::*;
-use crate::{Augment, Dataset, Interpolation, Picture, Preprocessing};
+use crate::{Algorithm, Augment, Dataset, Interpolation, Picture, Preprocessing};
 
 /// Stripes that run across (class 0), down (1) or aslant (2), each with a phase and an ink of its own.
 struct Stripes(std::ops::Range<usize>);
@@ -171,8 +171,16 @@ fn training_learns_and_leaves_its_files() {
 
 #[test]
 fn a_resumed_run_ends_with_the_same_bits() {
+    resumes(&Config { frozen_epochs: 1, frozen_lr: 0.05, ..config() });
+    // All that a checkpoint can hold: moments, counts, averages; and steps of several batches.
+    let adamw = config().with_optimizer(Algorithm::AdamW);
+    resumes(&Config { accumulate: 2, ema: Some(0.9), clip_norm: Some(0.5), ..adamw });
+    resumes(&Config { frozen_epochs: 1, frozen_lr: 0.001, ..config().with_optimizer(Algorithm::RmsProp) });
+    resumes(&Config { ema: Some(0.5), ..config().with_optimizer(Algorithm::Lamb) });
+}
+
+fn resumes(config: &Config) {
     let root = tempfile::tempdir().unwrap();
-    let config = Config { frozen_epochs: 1, frozen_lr: 0.05, ..config() };
     let whole = Run::create(&root.path().join("whole"), config.clone()).unwrap();
     let outcome = fit(&whole, &Tiny::new(1), &data(), false, &never(), &mut ()).unwrap();
     let Outcome::Finished(expected) = outcome else { panic!("{outcome:?}") };
@@ -200,6 +208,39 @@ fn a_resumed_run_ends_with_the_same_bits() {
         assert_eq!(timeless(&history), timeless(&expected), "{name}");
         assert_eq!(tensors(&run.last_path()), tensors(&whole.last_path()), "{name}");
         assert_eq!(std::fs::read(run.best_path()).unwrap(), std::fs::read(whole.best_path()).unwrap(), "{name}");
+    }
+}
+
+#[test]
+fn accumulated_batches_are_one_larger_batch() {
+    // Without batch norm, whose statistics are of a batch, and without dropout: a linear classifier.
+    struct Flat(Linear<f32>, State<f32>);
+    impl Network for Flat {
+        fn forward(&self, images: &Var<f32>, mode: &Mode) -> Result<Var<f32>> {
+            Ok(self.0.forward(&images.flatten()?, mode)?)
+        }
+        fn state(&self) -> &State<f32> {
+            &self.1
+        }
+        fn classifier_prefix(&self) -> String {
+            String::new()
+        }
+    }
+    let root = tempfile::tempdir().unwrap();
+    let trained = |batch_size: usize, accumulate: usize| {
+        let b = Builder::new(4);
+        let network = Flat(Linear::new(&b.enter("fc"), 144, 3, LinearOptions::default()).unwrap(), b.state());
+        let config = Config { batch_size, accumulate, epochs: 1, warmup_epochs: 0.0, lr: 0.01, ..config() };
+        let config = Config { augment: Augment::default(), ..config };
+        let run = Run::create(&root.path().join(accumulate.to_string()), config).unwrap();
+        fit(&run, &network, &data(), false, &never(), &mut ()).unwrap();
+        network.1.to_checkpoint().unwrap()
+    };
+    // Batches of 17, 17 and 16 pictures.
+    let (whole, parts) = (trained(50, 1), trained(17, 3));
+    for (name, entry) in whole.iter() {
+        let error = parts.get(name).unwrap().tensor.relative_error(&entry.tensor);
+        assert!(error < 1e-5, "{name}: {error}");
     }
 }
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use ocelli_train::report::best_epoch;
 use ocelli_train::zoo::Model;
-use ocelli_train::{Augment, Config, Data, EpochMetrics, Outcome, Run, fit};
+use ocelli_train::{Algorithm, Augment, Config, Data, EpochMetrics, Outcome, Run, fit};
 
 use crate::arguments::{Threads, at_least_one};
 use crate::error::{Error, Result};
@@ -34,7 +34,8 @@ Examples:
   ocelli train --data photos --epochs 5 --out runs/photos
   ocelli train --out runs/photos --resume
   ocelli train --data photos --model resnet50 --weights resnet50.pth
-  ocelli train --data photos --model resnet18 --from-scratch --epochs 60")]
+  ocelli train --data photos --model resnet18 --from-scratch --epochs 60
+  ocelli train --optimizer adamw --clip-norm 1 --ema 0.999 --accumulate 2")]
 pub struct Train {
     /// The data set [default: digits]
     #[arg(long, value_name = "SOURCE")]
@@ -57,12 +58,24 @@ pub struct Train {
     /// Pictures in a step
     #[arg(long, value_name = "N", value_parser = at_least_one())]
     batch_size: Option<usize>,
-    /// The highest learning rate, after which it decays by a half cosine
+    /// The highest learning rate, after which it decays by a half cosine [default: by the optimizer and the task]
     #[arg(long, value_name = "X")]
     lr: Option<f64>,
-    /// The L2 penalty
+    /// What makes better weights of gradients [default: sgd]
+    #[arg(long, value_enum)]
+    optimizer: Option<Optimizer>,
+    /// How strongly weights are pulled to 0 [default: by the optimizer]
     #[arg(long, value_name = "X")]
     weight_decay: Option<f64>,
+    /// The largest norm of all gradients together; longer ones are scaled down to it
+    #[arg(long, value_name = "X")]
+    clip_norm: Option<f64>,
+    /// Batches whose gradients make one step
+    #[arg(long, value_name = "N", value_parser = at_least_one())]
+    accumulate: Option<usize>,
+    /// Validate and keep a moving average of the weights, of this decay, such as 0.999
+    #[arg(long, value_name = "X")]
+    ema: Option<f64>,
     /// The share of a target's probability that is spread over all classes
     #[arg(long, value_name = "X")]
     label_smoothing: Option<f64>,
@@ -83,6 +96,31 @@ pub struct Train {
     /// Go on from where the run was interrupted
     #[arg(long)]
     resume: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Optimizer {
+    /// Gradient descent with momentum
+    Sgd,
+    /// TensorFlow's, with momentum, as for the EfficientNets
+    Rmsprop,
+    Adam,
+    /// With decoupled weight decay
+    Adamw,
+    /// For large batches
+    Lamb,
+}
+
+impl From<Optimizer> for Algorithm {
+    fn from(optimizer: Optimizer) -> Self {
+        match optimizer {
+            Optimizer::Sgd => Algorithm::Sgd,
+            Optimizer::Rmsprop => Algorithm::RmsProp,
+            Optimizer::Adam => Algorithm::Adam,
+            Optimizer::Adamw => Algorithm::AdamW,
+            Optimizer::Lamb => Algorithm::Lamb,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -179,8 +217,15 @@ impl Train {
         }
         set(&mut config.frozen_epochs, self.frozen_epochs);
         set(&mut config.batch_size, self.batch_size);
+        // Before the rates that the command line gives; a run that is resumed has it already.
+        if let Some(optimizer) = self.optimizer.map(Algorithm::from).filter(|&it| it != config.optimizer) {
+            *config = config.clone().with_optimizer(optimizer);
+        }
         set(&mut config.lr, self.lr);
         set(&mut config.weight_decay, self.weight_decay);
+        set(&mut config.accumulate, self.accumulate);
+        config.clip_norm = self.clip_norm.or(config.clip_norm);
+        config.ema = self.ema.or(config.ema);
         set(&mut config.label_smoothing, self.label_smoothing);
         set(&mut config.augment, self.augment.map(Augment::from));
         set(&mut config.seed, self.seed);
@@ -219,10 +264,17 @@ fn print_outline(run: &Run, data: &Data, model: &Model, threads: usize) -> Resul
         n => format!(" ({n} of the classifier only)"),
     };
     let (epochs, batch, lr, side) = (config.epochs, config.batch_size, config.lr, config.preprocessing.crop);
+    let batches = if config.accumulate > 1 { format!("{} × {batch}", config.accumulate) } else { batch.to_string() };
+    let optimizer = match config.optimizer {
+        Algorithm::Sgd => String::new(),
+        other => format!("{other}, "),
+    };
     let threads = if threads == 1 { "1 thread".into() } else { format!("{threads} threads") };
     line(
         "training",
-        format!("{epochs} epochs{frozen}, {side} × {side} pixels, batches of {batch}, learning rate {lr}, {threads}"),
+        format!(
+            "{epochs} epochs{frozen}, {side} × {side} pixels, batches of {batches}, {optimizer}learning rate {lr}, {threads}"
+        ),
     )?;
     line("run", format!("{}\n", run.folder().display()))
 }
