@@ -164,7 +164,8 @@ impl<'a> Trainer<'a> {
         let mut clock = Instant::now();
         for batch in self.training.epoch(self.progress.epoch as u64, self.progress.batch) {
             self.report_skipped(&batch);
-            let lr = self.lr(self.progress.epoch, self.progress.batch);
+            let begun = self.progress.batch - self.progress.batch % self.config.accumulate;
+            let lr = self.lr(self.progress.epoch, begun);
             if !batch.labels.is_empty() {
                 self.learn(&batch)?;
             }
