@@ -39,10 +39,11 @@ struct Link<'a, T: Element> {
 
 impl<T: Element> Link<'_, T> {
     fn forward(&self, x: &Var<T>, mode: &Mode) -> Result<Var<T>> {
-        match &*self.path {
-            "" => self.layer.forward(x, mode),
-            path => scope(path, || self.layer.forward(x, mode)),
-        }
+        self.scoped(|| self.layer.forward(x, mode))
+    }
+
+    fn scoped<R>(&self, f: impl FnOnce() -> R) -> R {
+        if self.path.is_empty() { f() } else { scope(&self.path, f) }
     }
 }
 
@@ -100,12 +101,12 @@ impl<'a, T: Element> Chain<'a, T> {
 
     /// Logits `[N, classes]` of images `[N, H, W, C]`.
     pub fn forward(&self, x: &Var<T>, mode: &Mode) -> Result<Var<T>> {
-        self.run(x, mode, self.links.len(), |_, _| {})
+        Ok(self.run(x, mode, self.links.len(), &[])?.0)
     }
 
     /// What the classifier takes: `[N, numbers]`.
     pub fn embedding(&self, x: &Var<T>, mode: &Mode) -> Result<Var<T>> {
-        self.run(x, mode, self.links.len().saturating_sub(1), |_, _| {})
+        Ok(self.run(x, mode, self.links.len().saturating_sub(1), &[])?.0)
     }
 
     /// The maps of the stages of these numbers, in their order. Nothing behind the last of them is computed.
@@ -114,7 +115,7 @@ impl<'a, T: Element> Chain<'a, T> {
     /// If there is no such stage.
     pub fn features(&self, x: &Var<T>, stages: &[usize], mode: &Mode) -> Result<Vec<Var<T>>> {
         let ends: Vec<usize> = stages.iter().map(|&stage| self.stages[stage].end).collect();
-        let (_, maps) = self.run_and_keep(x, mode, ends.iter().copied().max().unwrap_or(0), &ends)?;
+        let (_, maps) = self.run(x, mode, ends.iter().copied().max().unwrap_or(0), &ends)?;
         Ok(maps)
     }
 
@@ -137,7 +138,7 @@ impl<'a, T: Element> Chain<'a, T> {
     pub fn forward_with(&self, x: &Var<T>, mode: &Mode, paths: &[&str]) -> Result<(Var<T>, Vec<Var<T>>)> {
         let end = |path: &&str| 1 + self.links.iter().position(|link| link.path == *path).expect("a layer's path");
         let ends: Vec<usize> = paths.iter().map(end).collect();
-        self.run_and_keep(x, mode, self.links.len(), &ends)
+        self.run(x, mode, self.links.len(), &ends)
     }
 
     /// What the names of the parameters begin with that belong to the first `stages` stages.
@@ -149,23 +150,25 @@ impl<'a, T: Element> Chain<'a, T> {
         self.links[..end].iter().flat_map(|link| &link.prefixes).map(String::as_str)
     }
 
-    fn run_and_keep(&self, x: &Var<T>, mode: &Mode, end: usize, kept: &[usize]) -> Result<(Var<T>, Vec<Var<T>>)> {
+    /// The value of the first `end` layers, and of those numbers of layers that are `kept`. A layer that can takes the
+    /// activation behind it along, unless the value between them is to be kept.
+    fn run(&self, x: &Var<T>, mode: &Mode, end: usize, kept: &[usize]) -> Result<(Var<T>, Vec<Var<T>>)> {
         let mut values: Vec<Option<Var<T>>> = vec![None; kept.len()];
-        let last = self.run(x, mode, end, |done, value| {
+        let (mut x, mut done) = (x.clone(), 0);
+        while done < end {
+            let link = &self.links[done];
+            done += 1;
+            let next = self.links[done..end].first().filter(|_| !kept.contains(&done));
+            let fused = match next.and_then(|next| next.layer.as_activation()) {
+                Some(activation) => link.scoped(|| link.layer.forward_activated(&x, activation, mode))?,
+                None => None,
+            };
+            done += usize::from(fused.is_some());
+            x = fused.map_or_else(|| link.forward(&x, mode), Ok)?;
             let slots = values.iter_mut().zip(kept).filter(|(_, end)| **end == done);
-            slots.for_each(|(slot, _)| *slot = Some(value.clone()));
-        })?;
-        Ok((last, values.into_iter().flatten().collect()))
-    }
-
-    /// Runs the first `end` layers, and shows each value with the number of layers behind it.
-    fn run(&self, x: &Var<T>, mode: &Mode, end: usize, mut show: impl FnMut(usize, &Var<T>)) -> Result<Var<T>> {
-        let mut x = x.clone();
-        for (i, link) in self.links[..end].iter().enumerate() {
-            x = link.forward(&x, mode)?;
-            show(i + 1, &x);
+            slots.for_each(|(slot, _)| *slot = Some(x.clone()));
         }
-        Ok(x)
+        Ok((x, values.into_iter().flatten().collect()))
     }
 }
 

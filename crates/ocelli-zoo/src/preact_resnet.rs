@@ -44,7 +44,10 @@ impl<T: Element> Unit<T> {
     }
 
     fn activate(&self, x: &Var<T>, mode: &Mode) -> Result<Var<T>> {
-        scope(&self.names[0], || Ok(self.norm.forward(x, mode)?.relu()?))
+        scope(&self.names[0], || match self.norm.forward_activated(x, Activation::Relu, mode)? {
+            Some(y) => Ok(y),
+            None => Ok(self.norm.forward(x, mode)?.relu()?),
+        })
     }
 
     fn convolve(&self, x: &Var<T>, mode: &Mode) -> Result<Var<T>> {

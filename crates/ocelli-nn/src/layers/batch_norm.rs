@@ -1,7 +1,7 @@
 //! Batch normalisation (Ioffe and Szegedy 2015, <https://arxiv.org/abs/1502.03167>):
 //! y = γ · (x − μ) / √(σ² + ε) + β for each channel.
 
-use ocelli_autograd::ops::BatchStats;
+use ocelli_autograd::ops::{Activation, BatchStats};
 use ocelli_autograd::tensor::{Element, Tensor};
 use ocelli_autograd::{Parameter, Var};
 
@@ -63,6 +63,38 @@ impl<T: Element> BatchNorm2d<T> {
         self.affine.as_ref().is_some_and(|(gamma, beta)| !gamma.requires_grad() && !beta.requires_grad())
     }
 
+    /// Whether the batch's own statistics count.
+    pub(super) fn uses_batch(&self, mode: &Mode) -> bool {
+        mode.is_training() && !self.is_frozen()
+    }
+
+    /// By the batch's statistics, with what follows the norm, in one pass.
+    pub(super) fn forward_batch(
+        &self,
+        x: &Var<T>,
+        residual: Option<&Var<T>>,
+        activation: Option<Activation>,
+    ) -> Result<Var<T>> {
+        if x.shape().rows() < 2 {
+            return Err(Error::argument("BatchNorm2d input in training", "at least 2 values a channel", x.shape()));
+        }
+        let (gamma, beta) = self.affine();
+        let (y, stats) = x.batch_norm_act([&gamma, &beta], self.options.eps, residual, activation)?;
+        self.track(&stats)?;
+        Ok(y)
+    }
+
+    /// γ and β.
+    fn affine(&self) -> (Var<T>, Var<T>) {
+        match &self.affine {
+            Some((gamma, beta)) => (gamma.var(), beta.var()),
+            None => {
+                let channels = *self.running_mean.value().shape();
+                (Var::constant(Tensor::full(channels, T::ONE)), Var::constant(Tensor::zeros(channels)))
+            }
+        }
+    }
+
     fn track(&self, stats: &BatchStats<T>) -> Result<()> {
         let momentum = self.options.momentum;
         let unbiased = stats.count as f64 / (stats.count as f64 - 1.0);
@@ -80,22 +112,14 @@ impl<T: Element> BatchNorm2d<T> {
 impl<T: Element> Layer<T> for BatchNorm2d<T> {
     /// Errors in training if a channel has one value only, which has no variance.
     fn forward(&self, x: &Var<T>, mode: &Mode) -> Result<Var<T>> {
-        let (gamma, beta) = match &self.affine {
-            Some((gamma, beta)) => (gamma.var(), beta.var()),
-            None => {
-                let channels = *self.running_mean.value().shape();
-                (Var::constant(Tensor::full(channels, T::ONE)), Var::constant(Tensor::zeros(channels)))
-            }
-        };
-        if !mode.is_training() || self.is_frozen() {
-            let (mean, var) = (self.running_mean.value(), self.running_var.value());
-            return Ok(x.batch_norm_eval(&gamma, &beta, &mean, &var, self.options.eps)?);
+        if self.uses_batch(mode) {
+            return self.forward_batch(x, None, None);
         }
-        if x.shape().rows() < 2 {
-            return Err(Error::argument("BatchNorm2d input in training", "at least 2 values a channel", x.shape()));
-        }
-        let (y, stats) = x.batch_norm(&gamma, &beta, self.options.eps)?;
-        self.track(&stats)?;
-        Ok(y)
+        let ((gamma, beta), (mean, var)) = (self.affine(), (self.running_mean.value(), self.running_var.value()));
+        Ok(x.batch_norm_eval(&gamma, &beta, &mean, &var, self.options.eps)?)
+    }
+
+    fn forward_activated(&self, x: &Var<T>, activation: Activation, mode: &Mode) -> Result<Option<Var<T>>> {
+        self.uses_batch(mode).then(|| self.forward_batch(x, None, Some(activation))).transpose()
     }
 }

@@ -50,15 +50,19 @@ impl<T: Element> ConvNorm<T> {
 
     /// As [`forward`](Layer::forward), with `shortcut` added before the activation.
     pub fn forward_residual(&self, x: &Var<T>, shortcut: &Var<T>, mode: &Mode) -> Result<Var<T>> {
-        self.activate(self.normalised(x, mode)?.add(shortcut)?)
+        self.run(x, Some(shortcut), mode)
     }
 
-    fn normalised(&self, x: &Var<T>, mode: &Mode) -> Result<Var<T>> {
+    /// In training, all that follows the convolution is one operation of the norm's.
+    fn run(&self, x: &Var<T>, shortcut: Option<&Var<T>>, mode: &Mode) -> Result<Var<T>> {
         let y = scope(&self.names.0, || self.conv.forward(x, mode))?;
-        scope(&self.names.1, || self.norm.forward(&y, mode))
-    }
-
-    fn activate(&self, y: Var<T>) -> Result<Var<T>> {
+        if self.norm.uses_batch(mode) {
+            return scope(&self.names.1, || self.norm.forward_batch(&y, shortcut, self.activation));
+        }
+        let mut y = scope(&self.names.1, || self.norm.forward(&y, mode))?;
+        if let Some(shortcut) = shortcut {
+            y = y.add(shortcut)?;
+        }
         Ok(match self.activation {
             Some(activation) => y.activation(activation)?,
             None => y,
@@ -68,6 +72,6 @@ impl<T: Element> ConvNorm<T> {
 
 impl<T: Element> Layer<T> for ConvNorm<T> {
     fn forward(&self, x: &Var<T>, mode: &Mode) -> Result<Var<T>> {
-        self.activate(self.normalised(x, mode)?)
+        self.run(x, None, mode)
     }
 }

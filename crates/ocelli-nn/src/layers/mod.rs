@@ -42,17 +42,39 @@ use crate::{Mode, Result};
 pub trait Layer<T: Element = f32>: Debug + Send + Sync {
     /// The layer's value at `x`.
     fn forward(&self, x: &Var<T>, mode: &Mode) -> Result<Var<T>>;
+
+    /// The value with `activation` behind the layer, if it does both at once in this mode.
+    fn forward_activated(&self, _x: &Var<T>, _activation: Activation, _mode: &Mode) -> Result<Option<Var<T>>> {
+        Ok(None)
+    }
+
+    /// The nonlinearity that the layer is, if it is one, so that the layer before it may do it.
+    fn as_activation(&self) -> Option<Activation> {
+        None
+    }
 }
 
 impl<T: Element, L: Layer<T> + ?Sized> Layer<T> for Box<L> {
     fn forward(&self, x: &Var<T>, mode: &Mode) -> Result<Var<T>> {
         (**self).forward(x, mode)
     }
+
+    fn forward_activated(&self, x: &Var<T>, activation: Activation, mode: &Mode) -> Result<Option<Var<T>>> {
+        (**self).forward_activated(x, activation, mode)
+    }
+
+    fn as_activation(&self) -> Option<Activation> {
+        (**self).as_activation()
+    }
 }
 
 impl<T: Element> Layer<T> for Activation {
     fn forward(&self, x: &Var<T>, _: &Mode) -> Result<Var<T>> {
         Ok(x.activation(*self)?)
+    }
+
+    fn as_activation(&self) -> Option<Activation> {
+        Some(*self)
     }
 }
 

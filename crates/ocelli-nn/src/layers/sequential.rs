@@ -57,14 +57,24 @@ impl<T: Element> Sequential<T> {
 }
 
 impl<T: Element> Layer<T> for Sequential<T> {
+    /// A layer that can takes the activation behind it along.
     fn forward(&self, x: &Var<T>, mode: &Mode) -> Result<Var<T>> {
-        let mut x = x.clone();
-        for (name, layer) in &self.children {
-            x = match &**name {
-                "" => layer.forward(&x, mode),
-                name => scope(name, || layer.forward(&x, mode)),
-            }?;
+        let (mut x, mut rest) = (x.clone(), &self.children[..]);
+        while let [(name, layer), behind @ ..] = rest {
+            let fused = match behind.first().and_then(|(_, next)| next.as_activation()) {
+                Some(activation) => named(name, || layer.forward_activated(&x, activation, mode))?,
+                None => None,
+            };
+            (x, rest) = match fused {
+                Some(y) => (y, &behind[1..]),
+                None => (named(name, || layer.forward(&x, mode))?, behind),
+            };
         }
         Ok(x)
     }
+}
+
+/// In the scope of that name, if it has one.
+fn named<R>(name: &str, f: impl FnOnce() -> R) -> R {
+    if name.is_empty() { f() } else { scope(name, f) }
 }

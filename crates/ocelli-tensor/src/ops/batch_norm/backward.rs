@@ -7,6 +7,8 @@
 //! In training these are two passes: one over x and dy for the column sums, one over them for dx. x̂ and the
 //! activation's input are recomputed from x in registers.
 
+use std::ops::Range;
+
 use super::{Columns, Normalization, check_shape};
 use crate::memory::Buffer;
 use crate::ops::activation::Activation;
@@ -65,9 +67,9 @@ pub fn batch_norm_backward<T: Element>(
     // Without an activation β plays no part.
     let columns = Columns::new(OP, x, Normalization { mean, var, gamma, beta: gamma, eps })?;
     check_shape(OP, "dy", x, dy)?;
-    let g = Gradient { columns: &columns, x: x.data(), dy: dy.data(), activation: None };
-    let [dgamma, dbeta] = parameter_gradients(g, column_sums(g, x.shape().rows(), columns.len()));
-    let dx = through_statistics(g, x, &dgamma, &dbeta);
+    let g = Gradient { columns: &columns, x: x.data(), activation: None };
+    let [dgamma, dbeta] = parameter_gradients(&columns, g.sums(dy));
+    let dx = through_statistics(g, dy.clone(), &dgamma, &dbeta);
     Ok((dx, rounded([columns.len()], &dgamma, 1.0), rounded([columns.len()], &dbeta, 1.0)))
 }
 
@@ -85,16 +87,22 @@ pub fn batch_norm_backward_frozen<T: Element>(
     const OP: &str = "batch_norm_backward_frozen";
     let columns = Columns::new(OP, x, Normalization { mean, var, gamma, beta: gamma, eps })?;
     check_shape(OP, "dy", x, dy)?;
-    let g = Gradient { columns: &columns, x: x.data(), dy: dy.data(), activation: None };
+    let g = Gradient { columns: &columns, x: x.data(), activation: None };
+    let (len, chunk) = (columns.len(), rows_per_chunk(columns.len()) * columns.len());
     let mut dx = Tensor::scratch(x.shape());
-    let sums = sums_beside(g, &mut dx, |rows, dx| T::batch_norm_scaled(Scaled { g, first: rows, dx }));
-    let [dgamma, dbeta] = parameter_gradients(g, sums);
+    let sums = sums_beside(len, &mut dx, |i, dx, sums| {
+        let part = i * chunk..i * chunk + dx.len();
+        let (g, dy) = (g.part(part.clone()), &dy.data()[part]);
+        T::batch_norm_scaled(Scaled { columns: &columns, dy, dx });
+        chunk_sums(Summed { g, dy }, 0, dx.len() / len, len, sums);
+    });
+    let [dgamma, dbeta] = parameter_gradients(&columns, sums);
     Ok((dx, rounded([columns.len()], &dgamma, 1.0), rounded([columns.len()], &dbeta, 1.0)))
 }
 
 /// The gradients of [`batch_norm_act`](super::batch_norm_act) in training, through mean and variance, which must be
 /// those of x. Nothing normalised is kept for it: x̂ is recomputed from x, and the activation's input from x and what
-/// `recompute` names.
+/// `recompute` names. It is written over dy where nobody else holds that.
 ///
 /// Errors if a shape is not x's or a vector not `[C]`, or if the output is given for an activation whose gradient does
 /// not read it.
@@ -103,11 +111,11 @@ pub fn batch_norm_act_backward<T: Element>(
     normalization: Normalization<'_, T>,
     activation: Option<Activation>,
     recompute: Recompute<'_, T>,
-    dy: &Tensor<T>,
+    dy: Tensor<T>,
 ) -> Result<BatchNormGradients<T>> {
     const OP: &str = "batch_norm_act_backward";
     let columns = Columns::new(OP, x, normalization)?;
-    check_shape(OP, "dy", x, dy)?;
+    check_shape(OP, "dy", x, &dy)?;
     let joined = recompute.tensor();
     if let Some((what, tensor)) = joined {
         check_shape(OP, what, x, tensor)?;
@@ -123,65 +131,79 @@ pub fn batch_norm_act_backward<T: Element>(
         ));
     }
     let activated = activation.map(|activation| Activated { activation, recompute: Saved::new(recompute) });
-    let g = Gradient { columns: &columns, x: x.data(), dy: dy.data(), activation: activated };
-    let (rows, len) = (x.shape().rows(), columns.len());
-    let (sums, dresidual) = match (joined, activation) {
-        (None, _) => (column_sums(g, rows, len), None),
-        (Some(_), None) => (column_sums(g, rows, len), Some(dy.clone())),
+    let g = Gradient { columns: &columns, x: x.data(), activation: activated };
+    let len = columns.len();
+    let (sums, dy, dresidual) = match (joined, activation) {
+        (None, _) => (g.sums(&dy), dy, None),
+        (Some(_), None) => (g.sums(&dy), dy.clone(), Some(dy)),
         (Some(_), Some(_)) => {
-            let mut dresidual = Tensor::scratch(x.shape());
-            let sums = sums_beside(g, &mut dresidual, |first, out| T::batch_norm_store(Store { g, first, out }));
-            (sums, Some(dresidual))
+            let (sums, dresidual) = residual_gradient(g, dy);
+            (sums, dresidual.clone(), Some(dresidual))
         }
     };
-    let [dgamma, dbeta] = parameter_gradients(g, sums);
+    let [dgamma, dbeta] = parameter_gradients(&columns, sums);
     // What was stored as the residual's gradient need not be computed again.
-    let g = match &dresidual {
-        Some(dresidual) => Gradient { dy: dresidual.data(), activation: None, ..g },
-        None => g,
-    };
-    let dx = through_statistics(g, x, &dgamma, &dbeta);
+    let activation = g.activation.filter(|_| dresidual.is_none());
+    let dx = through_statistics(Gradient { activation, ..g }, dy, &dgamma, &dbeta);
     Ok(BatchNormGradients { dx, dgamma: rounded([len], &dgamma, 1.0), dbeta: rounded([len], &dbeta, 1.0), dresidual })
 }
 
-/// The column sums of g and g (x − mean), taken chunk by chunk beside `write`, which fills these rows of `out`, so that
-/// what both read comes from memory once.
-fn sums_beside<T: Element>(
-    g: Gradient<'_, T>,
-    out: &mut Tensor<T>,
-    write: impl Fn(usize, &mut [T]) + Send + Sync,
-) -> Buffer<f64> {
+/// g, in dy's buffer if it is not shared, and the column sums of g and g (x − mean), which are taken while a chunk's g
+/// is at hand.
+fn residual_gradient<T: Element>(g: Gradient<'_, T>, dy: Tensor<T>) -> (Buffer<f64>, Tensor<T>) {
     let len = g.columns.len();
+    let chunk = rows_per_chunk(len) * len;
+    let (mut out, dy) = in_place(dy);
+    let sums = sums_beside(len, &mut out, |i, out, sums| {
+        let part = i * chunk..i * chunk + out.len();
+        let g = g.part(part.clone());
+        T::batch_norm_store(Store { g, dy: dy.as_ref().map(|dy| &dy.data()[part]), out });
+        let summed = Summed { g: Gradient { activation: None, ..g }, dy: out };
+        chunk_sums(summed, 0, out.len() / len, len, sums);
+    });
+    (sums, out)
+}
+
+/// A tensor to be written over dy element by element: dy itself, or, if others hold it too, a new one and dy.
+fn in_place<T: Element>(dy: Tensor<T>) -> (Tensor<T>, Option<Tensor<T>>) {
+    if dy.is_unique() { (dy, None) } else { (Tensor::scratch(dy.shape()), Some(dy)) }
+}
+
+/// The column sums, two of each of `len` columns, that `write` takes of every chunk of rows while it fills these rows of
+/// `out`, so that what both read comes from memory once.
+fn sums_beside<T: Element>(
+    len: usize,
+    out: &mut Tensor<T>,
+    write: impl Fn(usize, &mut [T], &mut [f64]) + Send + Sync,
+) -> Buffer<f64> {
     let chunk = rows_per_chunk(len);
     let mut parts = Buffer::scratch(2 * len * out.shape().rows().div_ceil(chunk));
-    threads::for_each_chunk2((out.data_mut(), chunk * len), (&mut parts, 2 * len), |i, out, sums| {
-        let start = i * chunk * len;
-        write(start, out);
-        chunk_sums(g, start, out.len() / len, len, sums);
-    });
+    threads::for_each_chunk2((out.data_mut(), chunk * len), (&mut parts, 2 * len), write);
     let mut sums = Buffer::zeros(2 * len);
     add_in_order(&mut sums, &parts);
     sums
 }
 
 /// (dγ, dβ) from the sums of g and g (x − mean).
-fn parameter_gradients<T: Element>(g: Gradient<'_, T>, sums: Buffer<f64>) -> [Buffer<f64>; 2] {
-    let len = g.columns.len();
-    let dgamma = Buffer::from_fn(len, |c| sums[len + c] * g.columns.inverse[c]);
+fn parameter_gradients<T: Element>(columns: &Columns<'_, T>, sums: Buffer<f64>) -> [Buffer<f64>; 2] {
+    let len = columns.len();
+    let dgamma = Buffer::from_fn(len, |c| sums[len + c] * columns.inverse[c]);
     [dgamma, Buffer::from_fn(len, |c| sums[c])]
 }
 
-/// dx = scale · g + (slope · (x − mean) + shift)
-fn through_statistics<T: Element>(g: Gradient<'_, T>, x: &Tensor<T>, dgamma: &[f64], dbeta: &[f64]) -> Tensor<T> {
+/// dx = scale · g + (slope · (x − mean) + shift), in dy's buffer if it is not shared.
+fn through_statistics<T: Element>(g: Gradient<'_, T>, dy: Tensor<T>, dgamma: &[f64], dbeta: &[f64]) -> Tensor<T> {
     let Columns { gamma, inverse, .. } = g.columns;
-    let (rows, len) = (x.shape().rows() as f64, inverse.len());
+    let (rows, len) = (dy.shape().rows() as f64, inverse.len());
     let scale = |c: usize| gamma[c].to_f64() * inverse[c];
     let slope = Buffer::from_fn(len, |c| T::from_f64(-scale(c) * inverse[c] * dgamma[c] / rows));
     let shift = Buffer::from_fn(len, |c| T::from_f64(-scale(c) * dbeta[c] / rows));
-    let mut dx = Tensor::scratch(x.shape());
+    let (mut dx, dy) = in_place(dy);
     let chunk = threads::rows_per_chunk(len) * len;
     threads::for_each_chunk(dx.data_mut(), chunk, |i, dx| {
-        T::batch_norm_through(Through { g, first: i * chunk, slope: &slope, shift: &shift, dx });
+        let part = i * chunk..i * chunk + dx.len();
+        let (g, dy) = (g.part(part.clone()), dy.as_ref().map(|dy| &dy.data()[part]));
+        T::batch_norm_through(Through { g, dy, slope: &slope, shift: &shift, dx });
     });
     dx
 }
@@ -191,7 +213,6 @@ fn through_statistics<T: Element>(g: Gradient<'_, T>, x: &Tensor<T>, dgamma: &[f
 struct Gradient<'a, T: Element> {
     columns: &'a Columns<'a, T>,
     x: &'a [T],
-    dy: &'a [T],
     activation: Option<Activated<'a, T>>,
 }
 
@@ -219,12 +240,35 @@ impl<'a, T: Element> Saved<'a, T> {
     }
 }
 
-impl<T: Element> Gradient<'_, T> {
-    /// g and x − mean of `n` elements from `at` on, in column `c` and the following.
+impl<'a, T: Element> Saved<'a, T> {
+    fn part(self, part: Range<usize>) -> Self {
+        match self {
+            Saved::Normalized => Saved::Normalized,
+            Saved::Residual(residual) => Saved::Residual(&residual[part]),
+            Saved::Output(y) => Saved::Output(&y[part]),
+        }
+    }
+}
+
+impl<'a, T: Element> Gradient<'a, T> {
+    /// For these elements, which are whole rows.
+    fn part(self, part: Range<usize>) -> Self {
+        let activation = self.activation.map(|Activated { activation, recompute }| Activated {
+            activation,
+            recompute: recompute.part(part.clone()),
+        });
+        Gradient { x: &self.x[part], activation, ..self }
+    }
+
+    /// The column sums of g and g (x − mean).
+    fn sums(self, dy: &Tensor<T>) -> Buffer<f64> {
+        column_sums(Summed { g: self, dy: dy.data() }, dy.shape().rows(), self.columns.len())
+    }
+
+    /// g and x − mean of `n` elements from `at` on, in column `c` and the following, from dy.
     #[inline(always)]
-    fn load<S: Simd<T>>(&self, simd: S, at: usize, c: usize, n: usize) -> (S::V, S::V) {
+    fn at<S: Simd<T>>(&self, simd: S, dy: S::V, at: usize, c: usize, n: usize) -> (S::V, S::V) {
         let centred = self.columns.centre(simd, load(simd, self.x, at, n), c, n);
-        let dy = load(simd, self.dy, at, n);
         let Some(Activated { activation, recompute }) = self.activation else {
             return (dy, centred);
         };
@@ -243,18 +287,24 @@ impl<T: Element> Gradient<'_, T> {
 }
 
 /// g and g (x − mean). The lanes behind the last column are 0, as those of dy are.
-impl<T: Element> Terms<T, 2> for Gradient<'_, T> {
+#[derive(Clone, Copy)]
+struct Summed<'a, T: Element> {
+    g: Gradient<'a, T>,
+    dy: &'a [T],
+}
+
+impl<T: Element> Terms<T, 2> for Summed<'_, T> {
     #[inline(always)]
     fn terms<S: Simd<T>>(self, simd: S, at: usize, column: usize, n: usize) -> [S::V; 2] {
-        let (g, centred) = self.load(simd, at, column, n);
+        let (g, centred) = self.g.at(simd, load(simd, self.dy, at, n), at, column, n);
         [g, simd.mul(g, centred)]
     }
 }
 
-/// out = g for whole rows from element `first` on.
+/// out = g for whole rows. Without a dy, `out` holds it.
 pub struct Store<'a, T: Element> {
     g: Gradient<'a, T>,
-    first: usize,
+    dy: Option<&'a [T]>,
     out: &'a mut [T],
 }
 
@@ -263,21 +313,22 @@ impl<T: Element> Kernel<T> for Store<'_, T> {
 
     #[inline(always)]
     fn run<S: Simd<T>>(self, simd: S) {
-        let Store { g, first, out } = self;
+        let Store { g, dy, out } = self;
         let columns = g.columns.len();
         for start in (0..out.len()).step_by(columns) {
             for c in (0..columns).step_by(S::LANES) {
                 let (at, n) = (start + c, S::LANES.min(columns - c));
-                store(simd, g.load(simd, first + at, c, n).0, out, at, n);
+                let dy = load(simd, dy.unwrap_or(out), at, n);
+                store(simd, g.at(simd, dy, at, c, n).0, out, at, n);
             }
         }
     }
 }
 
-/// dx = scale · g for whole rows from element `first` on.
+/// dx = scale · dy for whole rows.
 pub struct Scaled<'a, T: Element> {
-    g: Gradient<'a, T>,
-    first: usize,
+    columns: &'a Columns<'a, T>,
+    dy: &'a [T],
     dx: &'a mut [T],
 }
 
@@ -286,22 +337,20 @@ impl<T: Element> Kernel<T> for Scaled<'_, T> {
 
     #[inline(always)]
     fn run<S: Simd<T>>(self, simd: S) {
-        let Scaled { g, first, dx } = self;
-        let columns = g.columns.len();
-        for start in (0..dx.len()).step_by(columns) {
-            for c in (0..columns).step_by(S::LANES) {
-                let (at, n) = (start + c, S::LANES.min(columns - c));
-                let scale = load(simd, &g.columns.scale, c, n);
-                store(simd, simd.mul(g.load(simd, first + at, c, n).0, scale), dx, at, n);
+        let Scaled { columns, dy, dx } = self;
+        for start in (0..dx.len()).step_by(columns.len()) {
+            for c in (0..columns.len()).step_by(S::LANES) {
+                let (at, n) = (start + c, S::LANES.min(columns.len() - c));
+                store(simd, simd.mul(load(simd, dy, at, n), load(simd, &columns.scale, c, n)), dx, at, n);
             }
         }
     }
 }
 
-/// dx = scale · g + (slope · (x − mean) + shift) for whole rows from element `first` on.
+/// dx = scale · g + (slope · (x − mean) + shift) for whole rows. Without a dy, `dx` holds it.
 pub struct Through<'a, T: Element> {
     g: Gradient<'a, T>,
-    first: usize,
+    dy: Option<&'a [T]>,
     slope: &'a [T],
     shift: &'a [T],
     dx: &'a mut [T],
@@ -312,12 +361,13 @@ impl<T: Element> Kernel<T> for Through<'_, T> {
 
     #[inline(always)]
     fn run<S: Simd<T>>(self, simd: S) {
-        let Through { g, first, slope, shift, dx } = self;
+        let Through { g, dy, slope, shift, dx } = self;
         let columns = g.columns.len();
         for start in (0..dx.len()).step_by(columns) {
             for c in (0..columns).step_by(S::LANES) {
                 let (at, n) = (start + c, S::LANES.min(columns - c));
-                let (g_here, centred) = g.load(simd, first + at, c, n);
+                let dy = load(simd, dy.unwrap_or(dx), at, n);
+                let (g_here, centred) = g.at(simd, dy, at, c, n);
                 let through = simd.mul_add(centred, load(simd, slope, c, n), load(simd, shift, c, n));
                 let scale = load(simd, &g.columns.scale, c, n);
                 store(simd, simd.mul_add(g_here, scale, through), dx, at, n);
