@@ -9,6 +9,7 @@ mod add;
 mod avg_pool2d;
 mod batch_norm;
 mod batch_norm_eval;
+mod binary_cross_entropy;
 mod columns;
 mod concat;
 mod conv2d;
@@ -22,9 +23,11 @@ mod log_softmax;
 mod matmul;
 mod max_pool2d;
 mod mean;
+mod mean_squared_error;
 mod mul;
 mod reshape;
 mod scale;
+mod soft_cross_entropy;
 mod softmax;
 mod subsample_pad;
 mod sum;
@@ -40,6 +43,7 @@ pub use add::Add;
 pub use avg_pool2d::AvgPool2d;
 pub use batch_norm::{BatchNorm, BatchStats};
 pub use batch_norm_eval::BatchNormEval;
+pub use binary_cross_entropy::BinaryCrossEntropy;
 pub use columns::Columns;
 pub use concat::Concat;
 pub use conv2d::Conv2d;
@@ -51,9 +55,11 @@ pub use log_softmax::LogSoftmax;
 pub use matmul::Matmul;
 pub use max_pool2d::MaxPool2d;
 pub use mean::Mean;
+pub use mean_squared_error::MeanSquaredError;
 pub use mul::Mul;
 pub use reshape::Reshape;
 pub use scale::Scale;
+pub use soft_cross_entropy::SoftCrossEntropy;
 pub use softmax::Softmax;
 pub use subsample_pad::SubsamplePad;
 pub use sum::Sum;
@@ -67,6 +73,7 @@ pub const ALL: &[&str] = &[
     "avg_pool2d",
     "batch_norm",
     "batch_norm_eval",
+    "binary_cross_entropy",
     "columns",
     "concat",
     "conv2d",
@@ -80,6 +87,7 @@ pub const ALL: &[&str] = &[
     "matmul",
     "max_pool2d",
     "mean",
+    "mean_squared_error",
     "mul",
     "relu",
     "relu6",
@@ -87,6 +95,7 @@ pub const ALL: &[&str] = &[
     "scale",
     "sigmoid",
     "silu",
+    "soft_cross_entropy",
     "softmax",
     "subsample_pad",
     "sum",
@@ -100,6 +109,7 @@ const CHECKS: &[(&str, testing::Check)] = &[
     ("avg_pool2d", avg_pool2d::tests::gradients),
     ("batch_norm", batch_norm::tests::gradients),
     ("batch_norm_eval", batch_norm_eval::tests::gradients),
+    ("binary_cross_entropy", binary_cross_entropy::tests::gradients),
     ("columns", columns::tests::gradients),
     ("concat", concat::tests::gradients),
     ("conv2d", conv2d::tests::gradients),
@@ -113,6 +123,7 @@ const CHECKS: &[(&str, testing::Check)] = &[
     ("matmul", matmul::tests::gradients),
     ("max_pool2d", max_pool2d::tests::gradients),
     ("mean", mean::tests::gradients),
+    ("mean_squared_error", mean_squared_error::tests::gradients),
     ("mul", mul::tests::gradients),
     ("relu", activation::tests::relu),
     ("relu6", activation::tests::relu6),
@@ -120,6 +131,7 @@ const CHECKS: &[(&str, testing::Check)] = &[
     ("scale", scale::tests::gradients),
     ("sigmoid", activation::tests::sigmoid),
     ("silu", activation::tests::silu),
+    ("soft_cross_entropy", soft_cross_entropy::tests::gradients),
     ("softmax", softmax::tests::gradients),
     ("subsample_pad", subsample_pad::tests::gradients),
     ("sum", sum::tests::gradients),

@@ -58,7 +58,7 @@ pub fn random(shape: impl Into<Shape>, seed: u64) -> Tensor<f64> {
 
 /// Runs an operation's check on random geometries, and shrinks the first that fails.
 pub fn for_all_geometries(check: Check) {
-    let config = Config { cases: 24, failure_persistence: None, ..Config::default() };
+    let config = Config { cases: 256, failure_persistence: None, ..Config::default() };
     let run = |g: Geometry| check(&g).map_err(|e| TestCaseError::fail(e.to_string()));
     TestRunner::new(config).run(&geometries(), run).unwrap_or_else(|e| panic!("{e}"));
 }
