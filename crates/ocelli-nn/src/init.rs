@@ -6,9 +6,11 @@
 
 use ocelli_autograd::tensor::{Element, Shape, Tensor, threads};
 use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution as _, StandardNormal};
+use rand_xoshiro::Xoshiro256PlusPlus;
 
 use crate::Layout;
+use crate::mode::split_mix;
 
 /// Which number of neighbours Kaiming initialisation counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,8 +80,8 @@ impl Init {
         let shape = shape.into();
         match self.distribution(layout.fans(&shape)) {
             Distribution::Constant(value) => Tensor::full(shape, T::from_f64(value)),
-            Distribution::Uniform { bound } => draw(shape, seed, |rng| [(rng.random::<f64>() * 2.0 - 1.0) * bound]),
-            Distribution::Normal { std, cut } => draw(shape, seed, |rng| normal_pair(rng, cut).map(|z| z * std)),
+            Distribution::Uniform { bound } => draw(shape, seed, |rng| (rng.random::<f64>() * 2.0 - 1.0) * bound),
+            Distribution::Normal { std, cut } => draw(shape, seed, |rng| normal(rng, cut) * std),
         }
     }
 
@@ -113,31 +115,26 @@ enum Distribution {
     },
 }
 
-/// Fills a tensor in chunks, each with its own stream of the generator, so that threads don't change the numbers.
-fn draw<T: Element, const N: usize>(
+/// Fills a tensor in chunks, each with its own seed, so that threads don't change the numbers.
+fn draw<T: Element>(
     shape: Shape,
     seed: u64,
-    numbers: impl Fn(&mut ChaCha8Rng) -> [f64; N] + Send + Sync,
+    number: impl Fn(&mut Xoshiro256PlusPlus) -> f64 + Send + Sync,
 ) -> Tensor<T> {
     let mut tensor = Tensor::scratch(shape);
     threads::for_each_chunk(tensor.data_mut(), 16 * 1024, |chunk, values| {
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        rng.set_stream(chunk as u64);
-        for values in values.chunks_mut(N) {
-            values.iter_mut().zip(numbers(&mut rng)).for_each(|(value, x)| *value = T::from_f64(x));
-        }
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(split_mix(seed ^ split_mix(chunk as u64)));
+        values.iter_mut().for_each(|value| *value = T::from_f64(number(&mut rng)));
     });
     tensor
 }
 
-/// Two independent standard normal numbers within ±cut, by Box and Muller's transform.
-fn normal_pair(rng: &mut ChaCha8Rng, cut: f64) -> [f64; 2] {
+/// A standard normal number within ±cut.
+fn normal(rng: &mut Xoshiro256PlusPlus, cut: f64) -> f64 {
     loop {
-        let radius = (-2.0 * (1.0 - rng.random::<f64>()).ln()).sqrt();
-        let (sin, cos) = (rng.random::<f64>() * std::f64::consts::TAU).sin_cos();
-        let pair = [radius * cos, radius * sin];
-        if pair.iter().all(|z| z.abs() <= cut) {
-            return pair;
+        let z: f64 = StandardNormal.sample(rng);
+        if z.abs() <= cut {
+            return z;
         }
     }
 }

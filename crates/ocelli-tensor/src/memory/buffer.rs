@@ -9,7 +9,10 @@ use bytemuck::Pod;
 use super::pool::{self, LINE, Line};
 
 pub(crate) struct Buffer<T> {
+    /// One more than the elements fill, for the alignment.
     lines: Vec<Line>,
+    /// The first element at the beginning of a cache line.
+    start: usize,
     len: usize,
     element: PhantomData<T>,
 }
@@ -37,8 +40,12 @@ impl<T: Pod> Buffer<T> {
     }
 
     fn take(len: usize) -> (Self, bool) {
-        let (lines, zeroed) = pool::take((len * size_of::<T>()).div_ceil(LINE));
-        (Buffer { lines, len, element: PhantomData }, zeroed)
+        if len == 0 {
+            return (Buffer { lines: Vec::new(), start: 0, len, element: PhantomData }, true);
+        }
+        let (lines, zeroed) = pool::take((len * size_of::<T>()).div_ceil(LINE) + 1);
+        let start = lines.as_ptr().addr().wrapping_neg() % LINE / size_of::<T>();
+        (Buffer { lines, start, len, element: PhantomData }, zeroed)
     }
 }
 
@@ -46,13 +53,13 @@ impl<T: Pod> Deref for Buffer<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
-        &bytemuck::cast_slice(&self.lines)[..self.len]
+        &bytemuck::cast_slice(&self.lines)[self.start..][..self.len]
     }
 }
 
 impl<T: Pod> DerefMut for Buffer<T> {
     fn deref_mut(&mut self) -> &mut [T] {
-        &mut bytemuck::cast_slice_mut(&mut self.lines)[..self.len]
+        &mut bytemuck::cast_slice_mut(&mut self.lines)[self.start..][..self.len]
     }
 }
 

@@ -9,12 +9,9 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bytemuck::{Pod, Zeroable};
-
-/// One cache line, the unit of allocation, which gives every buffer its alignment.
-#[repr(C, align(64))]
-#[derive(Clone, Copy, Pod, Zeroable)]
-pub(crate) struct Line([u8; 64]);
+/// As many bytes as a cache line, the unit of allocation. It is not aligned as one: memory of a greater alignment than the
+/// system's own is zeroed by hand, which touches every page, though those that are fresh from the system are zero.
+pub(crate) type Line = [u64; 8];
 
 pub(crate) const LINE: usize = size_of::<Line>();
 
@@ -60,9 +57,6 @@ fn class(lines: usize) -> usize {
 
 /// At least `lines` lines, and whether they are known to be zero. Otherwise they hold what their last owner left.
 pub(crate) fn take(lines: usize) -> (Vec<Line>, bool) {
-    if lines == 0 {
-        return (Vec::new(), true);
-    }
     let class = class(lines);
     let mut free = free();
     if let Some(buffer) = free.get_mut(&class).and_then(Vec::pop) {
