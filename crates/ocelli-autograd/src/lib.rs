@@ -5,6 +5,7 @@ mod backward;
 mod error;
 mod grad_mode;
 pub mod gradcheck;
+mod kept;
 mod node;
 mod op;
 pub mod ops;
@@ -18,6 +19,7 @@ pub use ocelli_tensor::{Element, Shape, Tensor};
 
 pub use error::{Error, Result};
 pub use grad_mode::{is_recording, no_grad};
+pub use kept::Kept;
 pub use op::{Cost, Gradients, Op};
 pub use parameter::Parameter;
 pub use plan::Plan;

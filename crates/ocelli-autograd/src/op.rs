@@ -5,8 +5,8 @@ use std::fmt::Debug;
 use ocelli_tensor::ops::Window;
 use ocelli_tensor::{Element, Shape, Tensor};
 
-use crate::Result;
 use crate::plan::Role;
+use crate::{Kept, Result};
 
 /// One gradient for each input of an operation; `None` for an input that needs none.
 pub type Gradients<T> = Vec<Option<Tensor<T>>>;
@@ -60,6 +60,17 @@ pub trait Op<T: Element>: Debug + Send + Sync + 'static {
 
     /// The gradients of the inputs that need one, each of its input's shape, from the gradient `dy` of the value.
     fn backward(&self, saved: Self::Saved, dy: Tensor<T>, needs: &[bool]) -> Result<Gradients<T>>;
+
+    /// Whether a backward pass computes the value again where it is needed, so that the graph does not keep it: for what
+    /// is cheap and whose inputs, which are kept in place of it, take no more memory.
+    fn repeats(&self, _inputs: &[Kept<T>]) -> bool {
+        false
+    }
+
+    /// Puts inputs, and the value, into `saved` as the graph keeps them, in place of the tensors that `forward` put
+    /// there. Called once for every operation that is recorded; an operation that keeps none of them, or only small
+    /// ones, has nothing to do.
+    fn keep(&self, _saved: &mut Self::Saved, _inputs: &[Kept<T>], _value: &Kept<T>) {}
 
     /// The work of one forward pass.
     fn cost(&self, inputs: &[Shape], output: &Shape) -> Cost {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ocelli_tensor::{Element, Shape, Tensor};
 
 use crate::node::{Node, Record, Saved, next_id};
-use crate::{Op, Result, grad_mode, trace};
+use crate::{Kept, Op, Result, grad_mode, trace};
 
 /// A value, and where it came from if it requires a gradient. Clones are the same value; dropping the last one frees
 /// its tensor, unless an operation saved it for its backward pass.
@@ -15,6 +15,8 @@ use crate::{Op, Result, grad_mode, trace};
 pub struct Var<T: Element = f32> {
     id: u64,
     value: Tensor<T>,
+    /// How operations keep the value, if not as it is.
+    recipe: Option<Kept<T>>,
     node: Option<Arc<Node<T>>>,
 }
 
@@ -25,7 +27,7 @@ impl<T: Element> Var<T> {
     }
 
     pub(crate) fn new(id: u64, value: Tensor<T>, node: Option<Arc<Node<T>>>) -> Self {
-        Var { id, value, node }
+        Var { id, value, recipe: None, node }
     }
 
     /// The tensor.
@@ -62,14 +64,22 @@ impl<T: Element> Var<T> {
         let needs: Vec<bool> = parents.iter().map(Option::is_some).collect();
         let operands: Vec<&Tensor<T>> = inputs.iter().map(|x| &x.value).collect();
 
-        let (value, saved) = op.forward(&operands, &needs)?;
+        let (value, mut saved) = op.forward(&operands, &needs)?;
         let id = next_id();
         trace::record(&op, inputs, (id, &value));
-        let node = needs.contains(&true).then(|| {
-            let call = Box::new(Saved { op, saved });
-            Node::recorded(id, *value.shape(), Record { parents, call })
-        });
-        Ok(Var::new(id, value, node))
+        if !needs.contains(&true) {
+            return Ok(Var::new(id, value, None));
+        }
+        let inputs: Vec<Kept<T>> = inputs.iter().map(|x| x.kept()).collect();
+        let recipe = if op.repeats(&inputs) { Kept::recipe(op.clone(), inputs.clone()) } else { None };
+        op.keep(&mut saved, &inputs, &recipe.clone().unwrap_or_else(|| value.clone().into()));
+        let call = Box::new(Saved { op, saved });
+        let node = Node::recorded(id, *value.shape(), Record { parents, call });
+        Ok(Var { recipe, ..Var::new(id, value, Some(node)) })
+    }
+
+    fn kept(&self) -> Kept<T> {
+        self.recipe.clone().unwrap_or_else(|| self.value.clone().into())
     }
 
     pub(crate) fn id(&self) -> u64 {
@@ -83,7 +93,7 @@ impl<T: Element> Var<T> {
 
 impl<T: Element> Clone for Var<T> {
     fn clone(&self) -> Self {
-        Var { id: self.id, value: self.value.clone(), node: self.node.clone() }
+        Var { id: self.id, value: self.value.clone(), recipe: self.recipe.clone(), node: self.node.clone() }
     }
 }
 

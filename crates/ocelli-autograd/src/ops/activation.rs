@@ -4,11 +4,11 @@ use ocelli_tensor::ops::{self, Activation};
 use ocelli_tensor::{Element, Tensor};
 
 use crate::plan::Role;
-use crate::{Gradients, Op, Result, Var};
+use crate::{Gradients, Kept, Op, Result, Var};
 
 impl<T: Element> Op<T> for Activation {
     /// The input or the output.
-    type Saved = Option<Tensor<T>>;
+    type Saved = Option<Kept<T>>;
 
     fn name(&self) -> &'static str {
         match self {
@@ -21,12 +21,23 @@ impl<T: Element> Op<T> for Activation {
 
     fn forward(&self, inputs: &[&Tensor<T>], needs: &[bool]) -> Result<(Tensor<T>, Self::Saved)> {
         let y = ops::activation(inputs[0], *self);
-        let saved = needs[0].then(|| if self.saves_output() { y.clone() } else { inputs[0].clone() });
+        let saved = needs[0].then(|| Kept::from(if self.saves_output() { y.clone() } else { inputs[0].clone() }));
         Ok((y, saved))
     }
 
     fn backward(&self, saved: Self::Saved, dy: Tensor<T>, _: &[bool]) -> Result<Gradients<T>> {
+        let saved = saved.map(|saved| saved.value()).transpose()?;
         Ok(vec![saved.map(|saved| ops::activation_backward(&saved, &dy, *self)).transpose()?])
+    }
+
+    /// Where the input is kept for the gradient.
+    fn repeats(&self, _: &[Kept<T>]) -> bool {
+        !self.saves_output()
+    }
+
+    fn keep(&self, saved: &mut Self::Saved, inputs: &[Kept<T>], value: &Kept<T>) {
+        let kept = if self.saves_output() { value } else { &inputs[0] };
+        saved.iter_mut().for_each(|saved| *saved = kept.clone());
     }
 
     fn role(&self, _: &[Option<&Tensor<T>>]) -> Result<Role<T>> {

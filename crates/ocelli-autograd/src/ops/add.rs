@@ -4,7 +4,7 @@
 use ocelli_tensor::{Element, Shape, Tensor, ops};
 
 use crate::plan::{Affine, Role};
-use crate::{Gradients, Op, Result, Var};
+use crate::{Gradients, Kept, Op, Result, Var};
 
 /// The elementwise sum.
 #[derive(Debug, Clone, Copy)]
@@ -25,6 +25,11 @@ impl<T: Element> Op<T> for Add {
     fn backward(&self, b: Shape, dy: Tensor<T>, needs: &[bool]) -> Result<Gradients<T>> {
         let db = needs[1].then(|| ops::sum_to_shape(&dy, &b)).transpose()?;
         Ok(vec![needs[0].then_some(dy), db])
+    }
+
+    /// Of what is computed again: a chain of sums of other values would keep each of them instead.
+    fn repeats(&self, inputs: &[Kept<T>]) -> bool {
+        inputs.iter().all(Kept::is_recipe)
     }
 
     fn role(&self, constants: &[Option<&Tensor<T>>]) -> Result<Role<T>> {

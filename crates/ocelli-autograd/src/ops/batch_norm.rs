@@ -5,7 +5,7 @@
 use ocelli_tensor::ops::{self, Activation, Normalization, Recompute};
 use ocelli_tensor::{Element, Tensor};
 
-use crate::{Gradients, Op, Result, Var};
+use crate::{Gradients, Kept, Op, Result, Var};
 
 /// Normalisation by the statistics of the batch, with what follows it, in one pass. The inputs are x, γ, β, and the
 /// residual if there is one. A plan of a pass in training keeps the statistics of the traced batch.
@@ -30,10 +30,9 @@ pub struct BatchStats<T: Element = f32> {
     pub count: usize,
 }
 
-/// What the gradients need. The activation's input is recomputed from x, unless a residual was added and the gradient
-/// reads the output, which what follows keeps in any case.
+/// What the gradients need. The activation's input is recomputed from x and the residual.
 pub struct Saved<T: Element> {
-    x: Option<Tensor<T>>,
+    x: Option<Kept<T>>,
     gamma: Tensor<T>,
     beta: Tensor<T>,
     joined: Joined<T>,
@@ -41,8 +40,26 @@ pub struct Saved<T: Element> {
 
 enum Joined<T: Element> {
     Nothing,
-    Residual(Tensor<T>),
-    Output(Tensor<T>),
+    Residual(Kept<T>),
+    /// As good as the residual, and used if it need not be computed: what follows mostly needed it.
+    Output {
+        y: Kept<T>,
+        residual: Kept<T>,
+    },
+}
+
+impl<T: Element> Joined<T> {
+    /// The tensor, and whether it is the output.
+    fn value(&self) -> Result<Option<(Tensor<T>, bool)>> {
+        Ok(match self {
+            Joined::Nothing => None,
+            Joined::Residual(residual) => Some((residual.value()?, false)),
+            Joined::Output { y, residual } => match y.at_hand() {
+                Some(y) => Some((y, true)),
+                None => Some((residual.value()?, false)),
+            },
+        })
+    }
 }
 
 impl<T: Element> BatchNorm<T> {
@@ -64,11 +81,13 @@ impl<T: Element> Op<T> for BatchNorm<T> {
         // Without an activation, the gradients of β and the residual are those of sums.
         let needs_x = needs[0] || needs[1] || self.activation.is_some() && needs.contains(&true);
         let joined = match (residual, self.activation) {
-            (Some(_), Some(activation)) if activation.saves_output() && needs_x => Joined::Output(y.clone()),
-            (Some(residual), Some(_)) if needs_x => Joined::Residual(residual.clone()),
+            (Some(residual), Some(activation)) if activation.saves_output() && needs_x => {
+                Joined::Output { y: y.clone().into(), residual: residual.clone().into() }
+            }
+            (Some(residual), Some(_)) if needs_x => Joined::Residual(residual.clone().into()),
             _ => Joined::Nothing,
         };
-        Ok((y, Saved { x: needs_x.then(|| x.clone()), gamma: gamma.clone(), beta: beta.clone(), joined }))
+        Ok((y, Saved { x: needs_x.then(|| x.clone().into()), gamma: gamma.clone(), beta: beta.clone(), joined }))
     }
 
     fn backward(&self, saved: Saved<T>, dy: Tensor<T>, needs: &[bool]) -> Result<Gradients<T>> {
@@ -78,10 +97,11 @@ impl<T: Element> Op<T> for BatchNorm<T> {
             let dbeta = needs[2].then(|| ops::sum_rows(&dy));
             return Ok([None, None, dbeta, needs_residual.then_some(dy)].into_iter().take(needs.len()).collect());
         };
+        let (x, joined) = (x.value()?, joined.value()?);
         let recompute = match &joined {
-            Joined::Nothing => Recompute::Normalized,
-            Joined::Residual(residual) => Recompute::Residual(residual),
-            Joined::Output(y) => Recompute::Output(y),
+            None => Recompute::Normalized,
+            Some((residual, false)) => Recompute::Residual(residual),
+            Some((y, true)) => Recompute::Output(y),
         };
         // Behind a residual without an activation, dy is the residual's gradient.
         let shared = (needs_residual && self.activation.is_none()).then(|| dy.clone());
@@ -90,6 +110,20 @@ impl<T: Element> Op<T> for BatchNorm<T> {
         let dresidual = gradients.dresidual.or(shared);
         let all = [Some(gradients.dx), Some(gradients.dgamma), Some(gradients.dbeta), dresidual];
         Ok(all.into_iter().zip(needs).map(|(gradient, &needed)| gradient.filter(|_| needed)).collect())
+    }
+
+    /// x is kept in any case.
+    fn repeats(&self, _: &[Kept<T>]) -> bool {
+        true
+    }
+
+    fn keep(&self, saved: &mut Saved<T>, inputs: &[Kept<T>], value: &Kept<T>) {
+        saved.x.iter_mut().for_each(|x| *x = inputs[0].clone());
+        match &mut saved.joined {
+            Joined::Nothing => {}
+            Joined::Residual(residual) => *residual = inputs[3].clone(),
+            Joined::Output { y, residual } => (*y, *residual) = (value.clone(), inputs[3].clone()),
+        }
     }
 }
 

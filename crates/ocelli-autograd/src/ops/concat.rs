@@ -2,7 +2,7 @@
 
 use ocelli_tensor::{Element, Tensor, ops};
 
-use crate::{Gradients, Op, Result, Var};
+use crate::{Gradients, Kept, Op, Result, Var};
 
 /// Concatenation along the last dimension.
 #[derive(Debug, Clone, Copy)]
@@ -18,6 +18,11 @@ impl<T: Element> Op<T> for Concat {
 
     fn forward(&self, inputs: &[&Tensor<T>], _: &[bool]) -> Result<(Tensor<T>, Self::Saved)> {
         Ok((ops::concat_columns(inputs)?, inputs.iter().map(|x| x.shape().columns()).collect()))
+    }
+
+    /// The inputs are as large together, and may be part of more than one concatenation.
+    fn repeats(&self, _: &[Kept<T>]) -> bool {
+        true
     }
 
     fn backward(&self, columns: Self::Saved, dy: Tensor<T>, needs: &[bool]) -> Result<Gradients<T>> {

@@ -5,7 +5,7 @@ use ocelli_tensor::ops::{self, Window};
 use ocelli_tensor::{Element, Shape, Tensor};
 
 use crate::plan::{Convolution, Role};
-use crate::{Cost, Gradients, Op, Result, Var};
+use crate::{Cost, Gradients, Kept, Op, Result, Var};
 
 /// The 2-D convolution, without bias.
 #[derive(Debug, Clone, Copy)]
@@ -18,7 +18,7 @@ pub struct Conv2d {
 
 /// What the convolution's gradients need: x for dw, w for dx.
 pub struct Saved<T: Element> {
-    x: Option<Tensor<T>>,
+    x: Option<Kept<T>>,
     w: Option<Tensor<T>>,
     x_shape: Shape,
     w_shape: Shape,
@@ -38,7 +38,7 @@ impl<T: Element> Op<T> for Conv2d {
     fn forward(&self, inputs: &[&Tensor<T>], needs: &[bool]) -> Result<(Tensor<T>, Saved<T>)> {
         let [x, w] = [inputs[0], inputs[1]];
         let y = ops::conv2d(x, w, &self.window, self.groups)?;
-        let (keep_x, keep_w) = (needs[1].then(|| x.clone()), needs[0].then(|| w.clone()));
+        let (keep_x, keep_w) = (needs[1].then(|| Kept::from(x.clone())), needs[0].then(|| w.clone()));
         Ok((y, Saved { x: keep_x, w: keep_w, x_shape: *x.shape(), w_shape: *w.shape() }))
     }
 
@@ -46,8 +46,13 @@ impl<T: Element> Op<T> for Conv2d {
         let Conv2d { window, groups } = self;
         let Saved { x, w, x_shape, w_shape } = saved;
         let dx = w.map(|w| ops::conv2d_backward_input(&dy, &w, &x_shape, window, *groups)).transpose()?;
+        let x = x.map(|x| x.value()).transpose()?;
         let dw = x.map(|x| ops::conv2d_backward_weight(&x, &dy, &w_shape, window, *groups)).transpose()?;
         Ok(vec![dx, dw])
+    }
+
+    fn keep(&self, saved: &mut Saved<T>, inputs: &[Kept<T>], _: &Kept<T>) {
+        saved.x.iter_mut().for_each(|x| *x = inputs[0].clone());
     }
 
     fn cost(&self, inputs: &[Shape], output: &Shape) -> Cost {

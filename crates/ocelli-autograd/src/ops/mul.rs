@@ -4,7 +4,7 @@
 use ocelli_tensor::{Element, Shape, Tensor, ops};
 
 use crate::plan::{Affine, Role};
-use crate::{Gradients, Op, Result, Var};
+use crate::{Error, Gradients, Kept, Op, Result, Var};
 
 /// The elementwise product.
 #[derive(Debug, Clone, Copy)]
@@ -12,8 +12,8 @@ pub struct Mul;
 
 /// What the product's gradients need.
 pub struct Saved<T: Element> {
-    a: Option<Tensor<T>>,
-    b: Option<Tensor<T>>,
+    a: Option<Kept<T>>,
+    b: Option<Kept<T>>,
     b_shape: Shape,
 }
 
@@ -27,14 +27,25 @@ impl<T: Element> Op<T> for Mul {
     fn forward(&self, inputs: &[&Tensor<T>], needs: &[bool]) -> Result<(Tensor<T>, Saved<T>)> {
         let [a, b] = [inputs[0], inputs[1]];
         let y = ops::mul(a, b)?;
-        Ok((y, Saved { a: needs[1].then(|| a.clone()), b: needs[0].then(|| b.clone()), b_shape: *b.shape() }))
+        let kept = |x: &Tensor<T>| Kept::from(x.clone());
+        Ok((y, Saved { a: needs[1].then(|| kept(a)), b: needs[0].then(|| kept(b)), b_shape: *b.shape() }))
     }
 
     fn backward(&self, saved: Saved<T>, dy: Tensor<T>, _: &[bool]) -> Result<Gradients<T>> {
         let Saved { a, b, b_shape } = saved;
-        let da = b.map(|b| ops::mul(&dy, &b)).transpose()?;
-        let db = a.map(|a| ops::sum_product_to_shape(&dy, &a, &b_shape)).transpose()?;
+        let da = b.map(|b| Ok::<_, Error>(ops::mul(&dy, &b.value()?)?)).transpose()?;
+        let db = a.map(|a| Ok::<_, Error>(ops::sum_product_to_shape(&dy, &a.value()?, &b_shape)?)).transpose()?;
         Ok(vec![da, db])
+    }
+
+    /// Of what is computed again; b is kept in any case.
+    fn repeats(&self, inputs: &[Kept<T>]) -> bool {
+        inputs[0].is_recipe()
+    }
+
+    fn keep(&self, saved: &mut Saved<T>, inputs: &[Kept<T>], _: &Kept<T>) {
+        saved.a.iter_mut().for_each(|a| *a = inputs[0].clone());
+        saved.b.iter_mut().for_each(|b| *b = inputs[1].clone());
     }
 
     fn role(&self, constants: &[Option<&Tensor<T>>]) -> Result<Role<T>> {
