@@ -150,6 +150,27 @@ fn timms_names_of_vgg_are_understood() {
     assert_eq!(error, "the checkpoint does not fit the model: 1 missing (classifier.6.bias)");
 }
 
+/// Both libraries build B0 of the same layers in the same order; timm's own are named as `tf_efficientnet_b0`'s.
+#[test]
+fn timms_names_of_efficientnets_are_understood() {
+    for (name, timm) in [("efficientnet_b0", "tf_efficientnet_b0"), ("efficientnet_b1", "tf_efficientnet_b1")] {
+        let options = Options { classes: 5, ..ocelli_zoo::variant(name).unwrap().options() };
+        let ours = Model::new(name, options, 1).unwrap().state().to_checkpoint().unwrap();
+        let theirs = Model::zeroed(timm, options).unwrap().state().to_checkpoint().unwrap();
+        let names: Vec<&str> = theirs.iter().map(|(name, _)| name).collect();
+        assert_eq!(names.len(), ours.iter().count());
+        let mut renamed = ours.clone().renamed(|i, _| names[i].to_owned()).unwrap();
+
+        let loaded = Model::zeroed(name, options).unwrap();
+        loaded.load(&renamed).unwrap();
+        assert_equal(&ours, &loaded.state().to_checkpoint().unwrap(), |_| false);
+        renamed.retain(|name| name != "blocks.1.0.conv_dw.weight");
+        let error = loaded.load(&renamed).unwrap_err().to_string();
+        let expected = "the checkpoint does not fit the model: 1 missing (features.2.0.block.1.0.weight)";
+        assert_eq!(error, expected);
+    }
+}
+
 #[test]
 fn a_first_convolution_is_adapted_to_other_channels() {
     let weight = Tensor::from_slice([1, 3, 1, 2], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]).unwrap();

@@ -24,6 +24,7 @@ mod block;
 mod config;
 mod network;
 mod scale;
+mod timm;
 
 use crate::nn::tensor::Element;
 use crate::nn::{Builder, Result};

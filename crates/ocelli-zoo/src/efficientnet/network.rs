@@ -1,6 +1,7 @@
 //! The assembler.
 
 use crate::nn::autograd::Var;
+use crate::nn::checkpoint::Checkpoint;
 use crate::nn::tensor::Element;
 use crate::nn::{
     Builder, ConvNorm, Dropout, GlobalAvgPool, Init, Layer, Linear, LinearOptions, Mode, Result, Sequential,
@@ -8,6 +9,7 @@ use crate::nn::{
 use crate::{Architecture, Chain, Options};
 
 use super::block::{Block, conv};
+use super::timm::torchvision_name;
 use super::{Config, Library, Stage};
 
 /// The whole network.
@@ -33,6 +35,8 @@ struct Names {
     head: (&'static str, &'static str),
     pool: &'static str,
     classifier: &'static str,
+    /// Whether timm has other ones.
+    translates: bool,
 }
 
 const TORCHVISION: Names = Names {
@@ -41,6 +45,7 @@ const TORCHVISION: Names = Names {
     head: ("features.#.0", "features.#.1"),
     pool: "avgpool",
     classifier: "classifier.1",
+    translates: true,
 };
 
 const TENSORFLOW: Names = Names {
@@ -49,6 +54,7 @@ const TENSORFLOW: Names = Names {
     head: ("conv_head", "bn2"),
     pool: "global_pool",
     classifier: "classifier",
+    translates: false,
 };
 
 impl<T: Element> EfficientNet<T> {
@@ -106,6 +112,15 @@ impl<T: Element> Architecture<T> for EfficientNet<T> {
             .then(self.names.pool, &GlobalAvgPool)
             .then("dropout", &self.dropout)
             .then(self.names.classifier, &self.classifier)
+    }
+
+    /// A checkpoint that has a name which is not timm's is none of timm's.
+    fn translated(&self, checkpoint: &Checkpoint) -> Result<Option<Checkpoint>> {
+        if !self.names.translates || !checkpoint.iter().all(|(name, _)| torchvision_name(name).is_some()) {
+            return Ok(None);
+        }
+        let ours = |_, name: &str| torchvision_name(name).unwrap_or_else(|| name.into());
+        checkpoint.clone().renamed(ours).map(Some)
     }
 }
 
