@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use ocelli_tensor::{Element, Tensor, ops};
 
-use crate::node::{Node, Origin, Record};
-use crate::{Error, Result, Var};
+use crate::checkpoint::Recompute;
+use crate::node::{Node, Origin, Record, take};
+use crate::{Error, Pass, Result, Var, anomaly};
 
 impl<T: Element> Var<T> {
     /// Adds the gradients of this value, which must have one element, to the parameters that it was computed from.
@@ -44,14 +45,17 @@ fn walk<T: Element>(root: Arc<Node<T>>, dy: Tensor<T>) -> Result<()> {
     // Handed over at the end, so that an error leaves no parameter with half of its gradient.
     let mut finished = Vec::new();
     while let Some((_, Pending { node, dy })) = pending.pop_last() {
-        let record = match &node.origin {
+        let parents = match &node.origin {
             Origin::Parameter(parameter) => {
                 finished.push((parameter.clone(), dy));
                 continue;
             }
-            Origin::Op(record) => Node::take(record)?,
+            Origin::Op(record) => step(take(record)?, dy)?,
+            // The nodes of the new graph are younger than all that are pending, so they are visited next, as those of
+            // the old one would have been.
+            Origin::Checkpoint(recompute) => again(take(recompute)?, dy)?,
         };
-        for Pending { node, dy } in step(record, dy)? {
+        for Pending { node, dy } in parents {
             let dy = match pending.remove(&node.id) {
                 Some(earlier) => sum(earlier.dy, dy)?,
                 None => dy,
@@ -64,16 +68,26 @@ fn walk<T: Element>(root: Arc<Node<T>>, dy: Tensor<T>) -> Result<()> {
 
 /// One operation's backward: the inputs' nodes with what it adds to their gradients. What the operation had saved is freed.
 fn step<T: Element>(record: Record<T>, dy: Tensor<T>) -> Result<Vec<Pending<T>>> {
-    let Record { parents, call } = record;
+    let Record { parents, call, scope } = record;
     let needs: Vec<bool> = parents.iter().map(Option::is_some).collect();
     let op = call.name();
     let gradients = call.backward(dy, &needs)?;
     if gradients.len() != parents.len() {
         return Err(Error::GradientCount { op, expected: parents.len(), got: gradients.len() });
     }
+    if let Some(scope) = scope {
+        gradients.iter().flatten().try_for_each(|dx| anomaly::check(dx, op, &scope, Pass::Backward))?;
+    }
     let pending =
         parents.into_iter().zip(gradients).filter_map(|(parent, dx)| Some(Pending { node: parent?, dy: dx? }));
     pending.map(|parent| check_shape(op, &parent.node, &parent.dy).map(|()| parent)).collect()
+}
+
+/// A checkpoint's value once more, as far as it depends on anything.
+fn again<T: Element>(recompute: Recompute<T>, dy: Tensor<T>) -> Result<Vec<Pending<T>>> {
+    let Some(node) = recompute.run()?.into_node() else { return Ok(Vec::new()) };
+    check_shape("checkpoint", &node, &dy)?;
+    Ok(vec![Pending { node, dy }])
 }
 
 fn check_shape<T: Element>(op: &'static str, node: &Node<T>, gradient: &Tensor<T>) -> Result<()> {

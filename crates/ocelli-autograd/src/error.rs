@@ -2,6 +2,8 @@
 
 use ocelli_tensor::Shape;
 
+use crate::Pass;
+
 /// `Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -34,6 +36,22 @@ pub enum Error {
         /// The number of gradients.
         got: usize,
     },
+    /// An operation gave a NaN or an infinity while [anomalies](crate::detect_anomalies) were looked for.
+    #[error("{op}{}: the {pass} pass gave a number that is not finite", within(scope))]
+    Anomaly {
+        /// The operation.
+        op: &'static str,
+        /// The names of the scopes around it, with dots between.
+        scope: String,
+        /// Whether it is a value or a gradient.
+        pass: Pass,
+    },
+    /// A checkpoint's function failed when the backward pass ran it again.
+    #[error("checkpoint: {reason}")]
+    Recompute {
+        /// What the function said.
+        reason: String,
+    },
     /// A parameter keeps its shape for life.
     #[error("parameter: expected a value of shape {expected}, got {got}")]
     ParameterShape {
@@ -53,4 +71,9 @@ pub enum Error {
         /// The shape that came.
         got: Shape,
     },
+}
+
+/// A place, after an operation's name.
+fn within(scope: &str) -> String {
+    if scope.is_empty() { String::new() } else { format!(" in {scope}") }
 }

@@ -4,6 +4,8 @@ use std::cell::Cell;
 
 thread_local! {
     static RECORDING: Cell<bool> = const { Cell::new(true) };
+    /// Whether an operation that was not recorded would have been.
+    static MISSED: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Runs `f` without recording anything: operations keep nothing for a backward pass, whatever their inputs require.
@@ -22,13 +24,34 @@ thread_local! {
 ///
 /// [`threads::install`]: ocelli_tensor::threads::install
 pub fn no_grad<R>(f: impl FnOnce() -> R) -> R {
+    with_recording(false, f)
+}
+
+/// The opposite, inside of `no_grad` too.
+pub(crate) fn with_grad<R>(f: impl FnOnce() -> R) -> R {
+    with_recording(true, f)
+}
+
+/// As [`no_grad`], and whether anything in `f` would have been recorded.
+pub(crate) fn watched_no_grad<R>(f: impl FnOnce() -> R) -> (R, bool) {
+    let outer = MISSED.replace(false);
+    let result = no_grad(f);
+    (result, MISSED.replace(outer))
+}
+
+/// Called for an operation that was not recorded although an input requires a gradient.
+pub(crate) fn miss() {
+    MISSED.set(true);
+}
+
+fn with_recording<R>(recording: bool, f: impl FnOnce() -> R) -> R {
     struct Restore(bool);
     impl Drop for Restore {
         fn drop(&mut self) {
             RECORDING.set(self.0);
         }
     }
-    let _restore = Restore(RECORDING.replace(false));
+    let _restore = Restore(RECORDING.replace(recording));
     f()
 }
 

@@ -1,7 +1,9 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+mod anomaly;
 mod backward;
+mod checkpoint;
 mod error;
 mod grad_mode;
 pub mod gradcheck;
@@ -17,6 +19,8 @@ mod var;
 pub use ocelli_tensor as tensor;
 pub use ocelli_tensor::{Element, Shape, Tensor};
 
+pub use anomaly::{Pass, detect_anomalies};
+pub use checkpoint::{checkpoint, is_recomputing};
 pub use error::{Error, Result};
 pub use grad_mode::{is_recording, no_grad};
 pub use kept::Kept;

@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use ocelli_tensor::{Element, Shape, Tensor};
 
+use crate::checkpoint::Recompute;
 use crate::op::{Gradients, Op};
-use crate::{Error, Parameter, Result};
+use crate::{Error, Parameter, Result, Var};
 
 /// A new identity, larger than all earlier ones. A node's is larger than its parents', which were there before it:
 /// descending identities are an order in which a backward pass may visit nodes.
@@ -27,6 +28,8 @@ pub(crate) enum Origin<T: Element> {
     Parameter(Parameter<T>),
     /// Taken by the backward pass that uses it.
     Op(Mutex<Option<Record<T>>>),
+    /// To be computed again, and taken by the backward pass that does.
+    Checkpoint(Mutex<Option<Recompute<T>>>),
 }
 
 /// An operation that has run.
@@ -34,6 +37,8 @@ pub(crate) struct Record<T: Element> {
     /// The nodes of the inputs; `None` where an input requires no gradient.
     pub parents: Vec<Option<Arc<Node<T>>>>,
     pub call: Box<dyn Call<T>>,
+    /// Where it is, if anomalies are looked for.
+    pub scope: Option<String>,
 }
 
 /// An operation with what it saved, whatever type that is.
@@ -59,14 +64,14 @@ impl<T: Element, O: Op<T>> Call<T> for Saved<T, O> {
 }
 
 impl<T: Element> Node<T> {
-    pub fn recorded(id: u64, shape: Shape, record: Record<T>) -> Arc<Self> {
-        Arc::new(Node { id, shape, origin: Origin::Op(Mutex::new(Some(record))) })
+    pub fn new(id: u64, shape: Shape, origin: Origin<T>) -> Arc<Self> {
+        Arc::new(Node { id, shape, origin })
     }
+}
 
-    /// Takes the record out for good.
-    pub fn take(record: &Mutex<Option<Record<T>>>) -> Result<Record<T>> {
-        record.lock().unwrap_or_else(PoisonError::into_inner).take().ok_or(Error::Freed)
-    }
+/// Takes a record out for good.
+pub(crate) fn take<R>(record: &Mutex<Option<R>>) -> Result<R> {
+    record.lock().unwrap_or_else(PoisonError::into_inner).take().ok_or(Error::Freed)
 }
 
 /// Dropping the last reference to a long chain would recurse once for each node and overflow the stack; this unlinks
@@ -84,8 +89,16 @@ impl<T: Element> Drop for Node<T> {
 
 impl<T: Element> Node<T> {
     fn unlink(&mut self) -> Vec<Arc<Node<T>>> {
-        let Origin::Op(record) = &mut self.origin else { return Vec::new() };
-        let record = record.get_mut().unwrap_or_else(PoisonError::into_inner).take();
-        record.map_or_else(Vec::new, |record| record.parents.into_iter().flatten().collect())
+        match &mut self.origin {
+            Origin::Parameter(_) => Vec::new(),
+            Origin::Op(record) => {
+                let record = record.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+                record.map_or_else(Vec::new, |record| record.parents.into_iter().flatten().collect())
+            }
+            Origin::Checkpoint(recompute) => {
+                let recompute = recompute.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+                recompute.map_or_else(Vec::new, |it| it.inputs.into_iter().filter_map(Var::into_node).collect())
+            }
+        }
     }
 }

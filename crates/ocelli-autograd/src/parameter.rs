@@ -127,10 +127,7 @@ impl<T: Element> Parameter<T> {
 
     /// The current value as an operand; a constant if the parameter is frozen.
     pub fn var(&self) -> Var<T> {
-        let node = self.requires_grad().then(|| {
-            let origin = Origin::Parameter(self.clone());
-            Arc::new(Node { id: self.0.id, shape: self.0.shape, origin })
-        });
+        let node = self.requires_grad().then(|| Node::new(self.0.id, self.0.shape, Origin::Parameter(self.clone())));
         Var::new(self.0.id, self.value(), node)
     }
 

@@ -10,7 +10,7 @@ use ocelli_tensor::ops::Window;
 use ocelli_tensor::{Element, Shape, Tensor};
 
 use crate::op::AnyOp;
-use crate::{Cost, Op, Var};
+use crate::{Cost, Op, Var, anomaly};
 
 thread_local! {
     static TRACING: Cell<bool> = const { Cell::new(false) };
@@ -63,8 +63,8 @@ pub fn trace<T: Element, R>(f: impl FnOnce() -> R) -> (R, Trace<T>) {
     (result, *trace.downcast().expect("the trace that was put there above"))
 }
 
-/// Runs `f` with `name` added to the dotted path that a [`Trace`] shows for the operations inside; when nothing is
-/// being traced it only runs `f`.
+/// Runs `f` with `name` added to the dotted path that a [`Trace`], or an [anomaly](crate::detect_anomalies), shows for the
+/// operations inside; when neither is asked for it only runs `f`.
 pub fn scope<R>(name: &str, f: impl FnOnce() -> R) -> R {
     struct Restore(usize);
     impl Drop for Restore {
@@ -72,7 +72,7 @@ pub fn scope<R>(name: &str, f: impl FnOnce() -> R) -> R {
             SCOPE.with_borrow_mut(|path| path.truncate(self.0));
         }
     }
-    if !TRACING.get() {
+    if !TRACING.get() && !anomaly::is_detecting() {
         return f();
     }
     let _restore = SCOPE.with_borrow_mut(|path| {
@@ -84,6 +84,11 @@ pub fn scope<R>(name: &str, f: impl FnOnce() -> R) -> R {
         Restore(outer)
     });
     f()
+}
+
+/// The names of the scopes around, with dots between.
+pub(crate) fn path() -> String {
+    SCOPE.with_borrow(String::clone)
 }
 
 /// Called for every operation that has run.

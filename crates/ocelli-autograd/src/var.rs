@@ -1,12 +1,12 @@
 //! Values in a recorded computation.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use ocelli_tensor::{Element, Shape, Tensor};
 
-use crate::node::{Node, Record, Saved, next_id};
-use crate::{Kept, Op, Result, grad_mode, trace};
+use crate::node::{Node, Origin, Record, Saved, next_id};
+use crate::{Kept, Op, Pass, Result, anomaly, grad_mode, trace};
 
 /// A value, and where it came from if it requires a gradient. Clones are the same value; dropping the last one frees
 /// its tensor, unless an operation saved it for its backward pass.
@@ -65,6 +65,13 @@ impl<T: Element> Var<T> {
         let operands: Vec<&Tensor<T>> = inputs.iter().map(|x| &x.value).collect();
 
         let (value, mut saved) = op.forward(&operands, &needs)?;
+        if !recording && inputs.iter().any(|x| x.node.is_some()) {
+            grad_mode::miss();
+        }
+        let scope = anomaly::location();
+        if let Some(scope) = &scope {
+            anomaly::check(&value, op.name(), scope, Pass::Forward)?;
+        }
         let id = next_id();
         trace::record(&op, inputs, (id, &value));
         if !needs.contains(&true) {
@@ -74,7 +81,8 @@ impl<T: Element> Var<T> {
         let recipe = if op.repeats(&inputs) { Kept::recipe(op.clone(), inputs.clone()) } else { None };
         op.keep(&mut saved, &inputs, &recipe.clone().unwrap_or_else(|| value.clone().into()));
         let call = Box::new(Saved { op, saved });
-        let node = Node::recorded(id, *value.shape(), Record { parents, call });
+        let origin = Origin::Op(Mutex::new(Some(Record { parents, call, scope })));
+        let node = Node::new(id, *value.shape(), origin);
         Ok(Var { recipe, ..Var::new(id, value, Some(node)) })
     }
 
@@ -84,6 +92,11 @@ impl<T: Element> Var<T> {
 
     pub(crate) fn id(&self) -> u64 {
         self.id
+    }
+
+    /// The origin alone.
+    pub(crate) fn into_node(self) -> Option<Arc<Node<T>>> {
+        self.node
     }
 
     pub(crate) fn node(&self) -> Option<&Arc<Node<T>>> {

@@ -10,6 +10,7 @@ mod layout;
 pub mod loss;
 mod mode;
 pub mod optim;
+mod recompute;
 pub mod schedule;
 mod state;
 
@@ -26,4 +27,5 @@ pub use layers::{
 };
 pub use layout::Layout;
 pub use mode::{Mode, Randomness};
+pub use recompute::checkpoint;
 pub use state::{Buffer, Counter, State};

@@ -15,7 +15,47 @@ impl Mode {
     /// One training step. `seed` should be another one in every step, such as a function of the run's seed and the
     /// step's number: then a resumed run drops what an uninterrupted one would.
     pub fn train(seed: u64) -> Self {
-        Mode::Train(Randomness { seed: split_mix(seed), drawn: AtomicU64::new(0) })
+        Mode::Train(Randomness { seed: split_mix(seed), drawn: AtomicU64::new(0), saves_memory: false })
+    }
+
+    /// The same, with as little memory as may be: networks that can compute cheap values again in the backward pass do
+    /// so, at the price of time and with the same bits.
+    pub fn saving_memory(mut self) -> Self {
+        if let Mode::Train(randomness) = &mut self {
+            randomness.saves_memory = true;
+        }
+        self
+    }
+
+    /// Whether [`saving_memory`](Self::saving_memory) was asked for.
+    pub fn saves_memory(&self) -> bool {
+        matches!(self, Mode::Train(randomness) if randomness.saves_memory)
+    }
+
+    /// The same, with the same seeds to come.
+    pub(crate) fn fork(&self) -> Self {
+        match self {
+            Mode::Eval => Mode::Eval,
+            Mode::Train(Randomness { seed, drawn, saves_memory }) => {
+                let drawn = AtomicU64::new(drawn.load(Ordering::Relaxed));
+                Mode::Train(Randomness { seed: *seed, drawn, saves_memory: *saves_memory })
+            }
+        }
+    }
+
+    /// Seeds that have been drawn.
+    pub(crate) fn drawn(&self) -> u64 {
+        match self {
+            Mode::Eval => 0,
+            Mode::Train(randomness) => randomness.drawn.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Goes on after so many seeds.
+    pub(crate) fn skip_to(&self, drawn: u64) {
+        if let Mode::Train(randomness) = self {
+            randomness.drawn.store(drawn, Ordering::Relaxed);
+        }
     }
 
     /// Whether this is training.
@@ -29,6 +69,7 @@ impl Mode {
 pub struct Randomness {
     seed: u64,
     drawn: AtomicU64,
+    saves_memory: bool,
 }
 
 impl Randomness {

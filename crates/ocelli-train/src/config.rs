@@ -57,6 +57,12 @@ pub struct Config {
     pub frozen_epochs: usize,
     /// The learning rate of those epochs.
     pub frozen_lr: f64,
+    /// Whether networks compute cheap values again rather than keep them; the result is the same.
+    #[serde(default)]
+    pub save_memory: bool,
+    /// Whether the first operation that gives a NaN or an infinity ends the run with its name; the result is the same.
+    #[serde(default)]
+    pub detect_anomalies: bool,
     /// A checkpoint is written in mid-epoch when the last one is older than this.
     pub checkpoint_seconds: f64,
     /// A checkpoint is written in mid-epoch after every so many steps; 0 for none but those by time.
@@ -88,6 +94,8 @@ impl Config {
             label_smoothing: 0.1,
             frozen_epochs: 0,
             frozen_lr: 0.0,
+            save_memory: false,
+            detect_anomalies: false,
             checkpoint_seconds: 15.0,
             checkpoint_steps: 0,
         }

@@ -48,6 +48,11 @@ impl Run {
         &self.config
     }
 
+    /// For settings of this session alone, such as [`Config::detect_anomalies`]: `config.json` keeps the others.
+    pub fn config_mut(&mut self) -> &mut Config {
+        &mut self.config
+    }
+
     /// The folder.
     pub fn folder(&self) -> &Path {
         &self.folder

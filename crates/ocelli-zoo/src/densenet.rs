@@ -18,13 +18,15 @@
 //! For CIFAR (Table 2): a 3×3 convolution with 16 channels (2k in DenseNet-BC), and three blocks of equal depth on maps
 //! of 32, 16 and 8 pixels.
 
-use crate::nn::autograd::Var;
+use std::sync::Arc;
+
+use crate::nn::autograd::{Var, scope};
 use crate::nn::checkpoint::Checkpoint;
 use crate::nn::tensor::Element;
 use crate::nn::tensor::ops::{Activation, Window};
 use crate::nn::{
     AvgPool2d, BatchNorm2d, BatchNormOptions, Builder, Conv2d, Conv2dOptions, Fan, GlobalAvgPool, Init, Layer, Linear,
-    LinearOptions, MaxPool2d, Mode, Result, Sequential,
+    LinearOptions, MaxPool2d, Mode, Result, Sequential, checkpoint,
 };
 use crate::{Architecture, Build, Chain, Options, Variant};
 
@@ -71,6 +73,36 @@ impl<T: Element> DenseLayer<T> {
 impl<T: Element> Layer<T> for DenseLayer<T> {
     fn forward(&self, x: &Var<T>, mode: &Mode) -> Result<Var<T>> {
         Ok(Var::concat(&[x, &self.layers.forward(x, mode)?])?)
+    }
+}
+
+/// Layers, each of which sees what all before it made.
+///
+/// Where [memory is saved](Mode::saves_memory), a layer's input is joined again in the backward pass, and its
+/// convolutions and norms are computed again, so that of each layer no more than its k channels are kept: G. Pleiss et
+/// al., *Memory-Efficient Implementation of DenseNets*, 2017 (arXiv 1707.06990), which keep the convolutions as well.
+#[derive(Debug)]
+struct DenseBlock<T: Element> {
+    layers: Vec<(String, Arc<DenseLayer<T>>)>,
+}
+
+impl<T: Element> Layer<T> for DenseBlock<T> {
+    fn forward(&self, x: &Var<T>, mode: &Mode) -> Result<Var<T>> {
+        if !mode.saves_memory() {
+            let next =
+                |x: Var<T>, (name, layer): &(String, Arc<DenseLayer<T>>)| scope(name, || layer.forward(&x, mode));
+            return self.layers.iter().try_fold(x.clone(), next);
+        }
+        let mut maps = vec![x.clone()];
+        for (name, layer) in &self.layers {
+            let (inputs, layer) = (maps.iter().collect::<Vec<_>>(), layer.clone());
+            let grow = move |maps: &[Var<T>], mode: &Mode| {
+                layer.layers.forward(&Var::concat(&maps.iter().collect::<Vec<_>>())?, mode)
+            };
+            let map = scope(name, || checkpoint(&inputs, mode, grow))?;
+            maps.push(map);
+        }
+        Ok(Var::concat(&maps.iter().collect::<Vec<_>>())?)
     }
 }
 
@@ -129,14 +161,14 @@ impl<T: Element> DenseNet<T> {
         }
         for (i, &depth) in blocks.iter().enumerate() {
             let name = format!("denseblock{}", i + 1);
-            let mut block = Sequential::new();
+            let mut layers = Vec::with_capacity(depth);
             for layer in 1..=depth {
                 let layer = format!("denselayer{layer}");
                 let b = inner.enter(&name).enter(&layer);
-                block.push(layer, DenseLayer::new(&b, channels, growth, bc)?);
+                layers.push((layer, Arc::new(DenseLayer::new(&b, channels, growth, bc)?)));
                 channels += growth;
             }
-            features.push(name, block);
+            features.push(name, DenseBlock { layers });
             if i + 1 < blocks.len() {
                 let name = format!("transition{}", i + 1);
                 let compressed = if bc { channels / 2 } else { channels };

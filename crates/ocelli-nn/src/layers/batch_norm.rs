@@ -3,7 +3,7 @@
 
 use ocelli_autograd::ops::{Activation, BatchStats};
 use ocelli_autograd::tensor::{Element, Tensor};
-use ocelli_autograd::{Parameter, Var};
+use ocelli_autograd::{Parameter, Var, is_recomputing};
 
 use super::Layer;
 use crate::{Buffer, Builder, Counter, Error, Init, Layout, Mode, Result};
@@ -96,6 +96,9 @@ impl<T: Element> BatchNorm2d<T> {
     }
 
     fn track(&self, stats: &BatchStats<T>) -> Result<()> {
+        if is_recomputing() {
+            return Ok(());
+        }
         let momentum = self.options.momentum;
         let unbiased = stats.count as f64 / (stats.count as f64 - 1.0);
         let blend = |old: &Tensor<T>, new: &Tensor<T>, scale: f64| {

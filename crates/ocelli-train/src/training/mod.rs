@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ocelli_zoo::nn::Mode;
-use ocelli_zoo::nn::autograd::Var;
+use ocelli_zoo::nn::autograd::{Var, detect_anomalies};
 use ocelli_zoo::nn::checkpoint::write_atomically;
 use ocelli_zoo::nn::loss::{cross_entropy, top_k_correct};
 use ocelli_zoo::nn::optim::{Ema, Optimizer};
@@ -205,13 +205,18 @@ impl<'a> Trainer<'a> {
 
     /// Forward, loss, backward.
     fn learn(&mut self, batch: &Batch) -> Result<()> {
-        let Config { seed, label_smoothing, accumulate, .. } = *self.config;
+        let Config { seed, label_smoothing, accumulate, save_memory, detect_anomalies: detect, .. } = *self.config;
         let (epoch, number) = (self.progress.epoch, self.progress.batch);
         let mode = Mode::train(stream(seed, Purpose::Dropout, epoch as u64, number as u64).random());
+        let mode = if save_memory { mode.saving_memory() } else { mode };
         let (network, pictures) = (self.network, batch.labels.len());
         let (loss, correct) = threads::install(|| -> Result<(f64, usize)> {
-            let outputs = network.outputs(&Var::constant(batch.images.clone()), &mode)?;
-            let loss = outputs.loss(|logits| cross_entropy(logits, &batch.labels, label_smoothing))?;
+            let forward = || -> Result<_> {
+                let outputs = network.outputs(&Var::constant(batch.images.clone()), &mode)?;
+                let loss = outputs.loss(|logits| cross_entropy(logits, &batch.labels, label_smoothing))?;
+                Ok((outputs, loss))
+            };
+            let (outputs, loss) = if detect { detect_anomalies(forward)? } else { forward()? };
             let value = loss.value().item()? as f64;
             if value.is_finite() {
                 let correct = top_k_correct(outputs.logits.value(), &batch.labels, 1)?;

@@ -280,6 +280,10 @@ fn what_cannot_go_on_is_an_error() {
     let error = start(&hot, &data(), false).unwrap_err().to_string();
     assert!(error.ends_with("is not finite: training has diverged, a lower learning rate may help"), "{error}");
 
+    let hot = run("watched", Config { lr: 1e30, warmup_epochs: 0.0, detect_anomalies: true, ..config() });
+    let error = start(&hot, &data(), false).unwrap_err().to_string();
+    assert!(error.ends_with("pass gave a number that is not finite") && error.contains(" in "), "{error}");
+
     let other = Data { classes: vec!["a".into(), "b".into()], ..data() };
     let error = start(&run("other", config()), &other, false).unwrap_err().to_string();
     assert_eq!(error, "data: stripes has other classes than the run");

@@ -48,6 +48,9 @@ pub struct Bench {
     /// Measure training steps in place of inference
     #[arg(long)]
     train: bool,
+    /// Train with less memory: DenseNets compute their layers again in the backward pass
+    #[arg(long, requires = "train")]
+    save_memory: bool,
     /// Print {model, mode, batch, threads, median_ms, min_ms, runs, gflops, peak_rss_mib}
     #[arg(long)]
     json: bool,
@@ -75,7 +78,7 @@ impl Bench {
         let macs = model.trace([1, side, side, options.in_channels])?.cost().macs;
         let input = noise(&[self.batch, side, side, options.in_channels])?;
         let (mode, passes, times) = match self.train {
-            true => ("training", 3.0, threads::install(|| training(&model, &input))?),
+            true => ("training", 3.0, threads::install(|| training(&model, &input, self.save_memory))?),
             false => ("inference", 1.0, threads::install(|| inference(model, &input))?),
         };
         let median_ms = median(&times) * 1e3;
@@ -120,14 +123,16 @@ fn inference(model: Model, input: &Tensor) -> Result<Vec<f64>> {
     })
 }
 
-fn training(model: &Model, input: &Tensor) -> Result<Vec<f64>> {
+fn training(model: &Model, input: &Tensor, save_memory: bool) -> Result<Vec<f64>> {
     let labels: Vec<usize> = (0..input.shape()[0]).map(|i| i % model.options().classes).collect();
     let options = SgdOptions { momentum: 0.9, weight_decay: 1e-4, ..SgdOptions::default() };
     let mut optimizer = Optimizer::new(model.state(), options)?;
     let mut step = 0;
     measure(|| {
         step += 1;
-        let outputs = model.outputs(&Var::constant(input.clone()), &Mode::train(step))?;
+        let mode = Mode::train(step);
+        let mode = if save_memory { mode.saving_memory() } else { mode };
+        let outputs = model.outputs(&Var::constant(input.clone()), &mode)?;
         outputs.loss(|logits| cross_entropy(logits, &labels, 0.0))?.backward()?;
         optimizer.step(LR);
         Ok(())

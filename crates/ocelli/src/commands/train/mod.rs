@@ -88,6 +88,12 @@ pub struct Train {
     /// What everything random is drawn from [default: 1]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
+    /// Use less memory and more time, with the same result: DenseNets compute their layers again in the backward pass
+    #[arg(long)]
+    save_memory: bool,
+    /// Name the first operation and layer that gives a NaN or an infinity; slower
+    #[arg(long)]
+    detect_anomalies: bool,
     #[command(flatten)]
     threads: Threads,
     /// The folder of the run [default: runs/ and the data set's name]
@@ -188,10 +194,13 @@ impl Train {
     /// A run that was interrupted.
     fn reopened(&self) -> Result<(Run, Data, Model)> {
         let source = self.data.as_deref().unwrap_or("digits");
-        let run = match &self.out {
+        let mut run = match &self.out {
             Some(out) => Run::open(out)?,
             None => Run::open(&folder::latest(source)?)?,
         };
+        // The two settings that may differ from session to session.
+        run.config_mut().save_memory |= self.save_memory;
+        run.config_mut().detect_anomalies |= self.detect_anomalies;
         let config = run.config();
         let mut wanted = config.clone();
         self.apply(&mut wanted);
@@ -223,6 +232,8 @@ impl Train {
         }
         set(&mut config.lr, self.lr);
         set(&mut config.weight_decay, self.weight_decay);
+        config.save_memory |= self.save_memory;
+        config.detect_anomalies |= self.detect_anomalies;
         set(&mut config.accumulate, self.accumulate);
         config.clip_norm = self.clip_norm.or(config.clip_norm);
         config.ema = self.ema.or(config.ema);

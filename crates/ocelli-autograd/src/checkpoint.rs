@@ -1,0 +1,80 @@
+//! Activation checkpointing: memory for time (Chen et al. 2016, <https://arxiv.org/abs/1604.06174>).
+
+use std::cell::Cell;
+use std::fmt::Display;
+
+use ocelli_tensor::Element;
+
+use crate::node::{Node, Origin, next_id};
+use crate::{Error, Result, Var, anomaly, detect_anomalies, grad_mode, scope};
+
+thread_local! {
+    static RECOMPUTING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// `f` of `inputs`, of which nothing but the inputs is kept: the backward pass runs `f` again, recorded, when it gets
+/// there. Gradients, also those of parameters that `f` uses, are the same bits as without a checkpoint.
+///
+/// `f` must compute the same again: what is random in it must not be drawn anew, and what it changes beside its value
+/// it must not change when it [is run again](is_recomputing).
+///
+/// ```
+/// use ocelli_autograd::{Error, Parameter, Tensor, checkpoint};
+///
+/// let (x, w) = (Parameter::new(Tensor::full([2], 3.0f32)), Parameter::new(Tensor::full([2], 0.5)));
+/// let gate = w.clone();
+/// let y = checkpoint(&[&x.var()], move |x| Ok::<_, Error>(x[0].mul(&gate.var())?.sigmoid()?.mul(&x[0])?))?;
+/// y.sum()?.backward()?;
+/// assert!(x.grad().is_some() && w.grad().is_some());
+/// # Ok::<(), Error>(())
+/// ```
+pub fn checkpoint<T: Element, E: From<Error> + Display>(
+    inputs: &[&Var<T>],
+    f: impl Fn(&[Var<T>]) -> Result<Var<T>, E> + Send + Sync + 'static,
+) -> Result<Var<T>, E> {
+    let inputs: Vec<Var<T>> = inputs.iter().map(|&x| x.clone()).collect();
+    if !grad_mode::is_recording() {
+        return f(&inputs);
+    }
+    let (y, differentiable) = grad_mode::watched_no_grad(|| f(&inputs));
+    let y = y?;
+    if !differentiable && !y.requires_grad() {
+        return Ok(y);
+    }
+    let f = Box::new(move |x: &[Var<T>]| f(x).map_err(|e| Error::Recompute { reason: e.to_string() }));
+    let recompute = Recompute { inputs, f, scope: anomaly::location() };
+    let (id, shape) = (y.id(), *y.shape());
+    let node = Node::new(next_id(), shape, Origin::Checkpoint(std::sync::Mutex::new(Some(recompute))));
+    Ok(Var::new(id, y.into_value(), Some(node)))
+}
+
+/// Whether a backward pass is running the function of a [`checkpoint`] again: running statistics must not move twice.
+pub fn is_recomputing() -> bool {
+    RECOMPUTING.get()
+}
+
+/// What a backward pass does at a checkpoint.
+pub(crate) struct Recompute<T: Element> {
+    pub inputs: Vec<Var<T>>,
+    f: Box<dyn Fn(&[Var<T>]) -> Result<Var<T>> + Send + Sync>,
+    /// Where it is, if anomalies are looked for.
+    scope: Option<String>,
+}
+
+impl<T: Element> Recompute<T> {
+    /// The value again, with a graph that leads to the inputs' own nodes.
+    pub fn run(self) -> Result<Var<T>> {
+        struct Restore(bool);
+        impl Drop for Restore {
+            fn drop(&mut self) {
+                RECOMPUTING.set(self.0);
+            }
+        }
+        let _restore = Restore(RECOMPUTING.replace(true));
+        let run = || grad_mode::with_grad(|| (self.f)(&self.inputs));
+        match &self.scope {
+            Some(path) => detect_anomalies(|| scope(path, run)),
+            None => run(),
+        }
+    }
+}
