@@ -53,10 +53,13 @@ pub fn is_recomputing() -> bool {
     RECOMPUTING.get()
 }
 
+/// A part of a network.
+type Function<T> = dyn Fn(&[Var<T>]) -> Result<Var<T>> + Send + Sync;
+
 /// What a backward pass does at a checkpoint.
 pub(crate) struct Recompute<T: Element> {
     pub inputs: Vec<Var<T>>,
-    f: Box<dyn Fn(&[Var<T>]) -> Result<Var<T>> + Send + Sync>,
+    f: Box<Function<T>>,
     /// Where it is, if anomalies are looked for.
     scope: Option<String>,
 }
