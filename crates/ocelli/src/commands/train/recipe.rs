@@ -1,7 +1,7 @@
 //! Which network is trained how, by what the command line says and what the pictures are.
 
 use ocelli_train::zoo::nn::checkpoint::Checkpoint;
-use ocelli_train::zoo::{Model, variant};
+use ocelli_train::zoo::{Model, Variant, variant};
 use ocelli_train::{Augment, Config, Data, Interpolation, Preprocessing, pretrained};
 
 use super::Train;
@@ -43,12 +43,14 @@ pub fn choose(train: &Train, data: &Data) -> Result<Config> {
     }
     if data.source == "digits" {
         let mut config = Config::digits(model.unwrap_or(DIGITS_MODEL));
-        enlarge(&mut config.preprocessing, variant(&config.model)?.least_size);
-        return Ok(config);
+        let variant = variant(&config.model)?;
+        enlarge(&mut config.preprocessing, variant.least_size);
+        return Ok(calmer(config, variant));
     }
     let seen = Seen::of(data)?;
     if seen.side <= SMALL {
-        return Ok(small(model.unwrap_or(SMALL_MODEL), data, &seen));
+        let variant = variant(model.unwrap_or(SMALL_MODEL))?;
+        return Ok(calmer(small(variant.name, data, &seen), variant));
     }
     if !train.from_scratch
         && let Some(config) = fine_tuned(model, data)?
@@ -57,7 +59,19 @@ pub fn choose(train: &Train, data: &Data) -> Result<Config> {
     }
     let variant = variant(model.unwrap_or(LARGE_MODEL))?;
     let preprocessing = pretrained::preprocessing(variant, 3);
-    Ok(Config::from_scratch(variant.name, &data.source, data.classes.clone(), preprocessing))
+    Ok(calmer(Config::from_scratch(variant.name, &data.source, data.classes.clone(), preprocessing), variant))
+}
+
+/// Less of a learning rate for networks that the settings are too much for: those made for photographs learn by batches of
+/// 256 at the rates of their papers, and those without batch norms at a tenth of that.
+fn calmer(config: Config, variant: &Variant) -> Config {
+    let share = match variant.family {
+        "AlexNet" => 0.1,
+        "VGG" if !variant.name.ends_with("_bn") => 0.1,
+        _ if variant.input_size > SMALL => 0.2,
+        _ => 1.0,
+    };
+    Config { lr: config.lr * share, ..config }
 }
 
 /// Scales pictures up to the least size that a network takes.
