@@ -22,8 +22,8 @@ mod window;
 
 pub use activation::{Activation, activation, activation_backward};
 pub use batch_norm::{
-    BatchNormGradients, Moments, Normalization, Recompute, batch_norm, batch_norm_act, batch_norm_act_backward,
-    batch_norm_backward, batch_norm_backward_frozen, batch_norm_stats, batch_norm_stats_from_moments,
+    BatchNormGradients, Normalization, Recompute, batch_norm, batch_norm_act, batch_norm_act_backward,
+    batch_norm_backward, batch_norm_backward_frozen, batch_norm_stats,
 };
 pub use concat::{concat_columns, split_columns};
 pub use conv::{

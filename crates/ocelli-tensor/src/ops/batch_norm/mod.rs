@@ -13,7 +13,7 @@ mod tests;
 pub use backward::{
     BatchNormGradients, Recompute, batch_norm_act_backward, batch_norm_backward, batch_norm_backward_frozen,
 };
-pub use stats::{Moments, batch_norm_stats, batch_norm_stats_from_moments};
+pub use stats::batch_norm_stats;
 
 use super::activation::Activation;
 use super::pointwise::{load, store};

@@ -1,28 +1,10 @@
-//! Mean and variance of columns, from x or from sums that another kernel took while it had x in registers.
+//! Mean and variance of columns.
 
 use crate::memory::Buffer;
 use crate::ops::columns::{Terms, chunk_sums, rounded, rows_per_chunk};
 use crate::ops::pointwise::load;
 use crate::simd::Simd;
 use crate::{Element, Error, Result, Tensor, threads};
-
-/// Sums over some of a tensor's rows, column by column: of x − centre, and of its square.
-///
-/// The variance that comes of them is the more exact the nearer the centre is to the mean. If sums are taken with a
-/// relative error of ε (2⁻²⁴ · √64 or so for blocks of 64 rows in `f32` that are added up in `f64`), the variance's is
-/// at most about ε (1 + (mean − centre)² / var), so that a centre of 0 is good for means of up to some hundred
-/// deviations.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Moments<T> {
-    /// How many rows were summed, at least one.
-    pub rows: usize,
-    /// `[C]`: what was subtracted, such as the first of the rows or an expected mean.
-    pub centre: Vec<T>,
-    /// `[C]`: Σ (x − centre)
-    pub sums: Vec<f64>,
-    /// `[C]`: Σ (x − centre)²
-    pub squares: Vec<f64>,
-}
 
 /// The mean and the biased variance of every column, each `[C]`.
 ///
@@ -53,35 +35,14 @@ pub fn batch_norm_stats<T: Element>(x: &Tensor<T>) -> Result<(Tensor<T>, Tensor<
     Ok(merge(parts, columns))
 }
 
-/// [`batch_norm_stats`] from the moments of parts of x which together are all of it, such as a convolution can sum
-/// up while it computes x. They are combined in the given order.
-///
-/// Errors if there is no part, or if one has no rows or not as many columns as the first.
-pub fn batch_norm_stats_from_moments<T: Element>(parts: &[Moments<T>]) -> Result<(Tensor<T>, Tensor<T>)> {
-    const OP: &str = "batch_norm_stats_from_moments";
-    let Some(first) = parts.first() else {
-        return Err(Error::argument(OP, "part count", "of at least 1", 0));
-    };
-    let columns = first.centre.len();
-    for part in parts {
-        if part.rows == 0 {
-            return Err(Error::argument(OP, "rows of a part", "of at least 1", 0));
-        }
-        let lengths = [part.centre.len(), part.sums.len(), part.squares.len()];
-        if lengths != [columns; 3] {
-            return Err(Error::argument(OP, "columns of a part", columns, format!("{lengths:?}")));
-        }
-    }
-    let parts =
-        parts.iter().map(|Moments { rows, centre, sums, squares }| Part { rows: *rows as f64, centre, sums, squares });
-    Ok(merge(parts, columns))
-}
-
-/// [`Moments`] that lie elsewhere.
+/// Sums over some of the rows, column by column.
 struct Part<'a, T> {
     rows: f64,
+    /// What is subtracted.
     centre: &'a [T],
+    /// Σ (x − centre)
     sums: &'a [f64],
+    /// Σ (x − centre)²
     squares: &'a [f64],
 }
 

@@ -230,50 +230,6 @@ fn fused_backward_in_single_precision_is_that_in_double() {
     }
 }
 
-/// Moments of consecutive rows about `centre`, summed in f32 in blocks of 64 rows and then in f64.
-fn moments(x: &Tensor<f32>, rows: usize, centre: f32) -> Vec<Moments<f32>> {
-    let columns = x.shape().columns();
-    let part = |x: &[f32]| {
-        let mut part =
-            Moments { rows: x.len() / columns, centre: vec![centre; columns], sums: vec![], squares: vec![] };
-        for c in 0..columns {
-            let column: Vec<f32> = x.chunks_exact(columns).map(|row| row[c] - centre).collect();
-            part.sums.push(column.chunks(64).map(|x| f64::from(x.iter().sum::<f32>())).sum());
-            part.squares.push(column.chunks(64).map(|x| f64::from(x.iter().map(|x| x * x).sum::<f32>())).sum());
-        }
-        part
-    };
-    x.data().chunks(rows * columns).map(part).collect()
-}
-
-#[test]
-fn statistics_come_of_sums_as_exactly_as_their_centre_allows() {
-    for (mean, centre) in [(0.0, 0.0), (3.0, 0.0), (100.0, 0.0), (1000.0, 1000.5), (-1e6, -1e6)] {
-        let x = Rng::new(1).tensor::<f32>([5000, 3]).map(|x| x + mean);
-        let expected = reference_stats(&x.cast());
-        let got = batch_norm_stats_from_moments(&moments(&x, 300, centre)).unwrap();
-        assert!(got.0.relative_error(&expected.0.cast()) < 1e-5, "{mean} {centre}");
-        // The bound that `Moments` states, with the variance 1/3 of values in [−1, 1).
-        let bound = 8.0 * 2f64.powi(-24) * (1.0 + 3.0 * f64::from(mean - centre).powi(2));
-        assert!(got.1.relative_error(&expected.1.cast()) < bound.max(1e-6), "{mean} {centre}");
-    }
-}
-
-#[test]
-fn wrong_moments_are_errors() {
-    let text = |parts: &[Moments<f32>]| batch_norm_stats_from_moments(parts).unwrap_err().to_string();
-    let part = |rows, columns| Moments {
-        rows,
-        centre: vec![0.0; columns],
-        sums: vec![0.0; columns],
-        squares: vec![0.0; columns],
-    };
-    const OP: &str = "batch_norm_stats_from_moments: expected";
-    assert_eq!(text(&[]), format!("{OP} part count of at least 1, got 0"));
-    assert_eq!(text(&[part(1, 2), part(0, 2)]), format!("{OP} rows of a part of at least 1, got 0"));
-    assert_eq!(text(&[part(1, 2), part(1, 3)]), format!("{OP} columns of a part 2, got [3, 3, 3]"));
-}
-
 #[test]
 fn an_empty_batch_is_normalised_but_has_no_statistics() {
     let (x, ones) = (Tensor::<f32>::zeros([0, 2, 2, 3]), Tensor::full([3], 1.0));
