@@ -63,11 +63,13 @@ pub fn choose(train: &Train, data: &Data) -> Result<Config> {
 }
 
 /// Less of a learning rate for networks that the settings are too much for: those made for photographs learn by batches of
-/// 256 at the rates of their papers, and those without batch norms at a tenth of that.
+/// 256 at the rates of their papers; those without batch norms take less, and so do those whose offsets move what all later
+/// layers see.
 fn calmer(config: Config, variant: &Variant) -> Config {
     let share = match variant.family {
         "AlexNet" => 0.1,
         "VGG" if !variant.name.ends_with("_bn") => 0.1,
+        "deformable ResNet" => 0.05,
         _ if variant.input_size > SMALL => 0.2,
         _ => 1.0,
     };
