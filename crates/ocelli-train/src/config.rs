@@ -168,11 +168,11 @@ impl Config {
         check(share(self.momentum), "momentum", format!("{} is not in 0..1", self.momentum))?;
         check(!self.nesterov || self.momentum > 0.0, "nesterov", "momentum is needed".into())?;
         check(share(self.weight_decay), "weight decay", format!("{} is not in 0..1", self.weight_decay))?;
-        let limit = self.clip_norm;
-        check(limit.is_none_or(|limit| limit > 0.0), "gradient norm", format!("{limit:?} is not positive"))?;
+        let limit = self.clip_norm.unwrap_or(f64::INFINITY);
+        check(limit > 0.0, "gradient norm", format!("{limit} is not positive"))?;
         check(self.accumulate > 0, "accumulated batches", "at least one is needed".into())?;
-        let ema = self.ema;
-        check(ema.is_none_or(share), "average of weights", format!("{ema:?} is not in 0..1"))?;
+        let ema = self.ema.unwrap_or(0.0);
+        check(share(ema), "average of weights", format!("{ema} is not in 0..1"))?;
         check(share(self.label_smoothing), "label smoothing", format!("{} is not in 0..1", self.label_smoothing))?;
         let frozen = self.frozen_epochs;
         check(frozen <= self.epochs, "frozen epochs", format!("{frozen} of {} epochs", self.epochs))?;
@@ -209,6 +209,8 @@ mod tests {
         for (config, message) in [
             (Config { epochs: 0, ..digits() }, "epochs: at least one is needed"),
             (Config { lr: -0.1, ..digits() }, "learning rate: -0.1 is not positive"),
+            (Config { ema: Some(2.0), ..digits() }, "average of weights: 2 is not in 0..1"),
+            (Config { clip_norm: Some(-1.0), ..digits() }, "gradient norm: -1 is not positive"),
             (Config { lr: f64::NAN, ..digits() }, "learning rate: NaN is not positive"),
             (Config { momentum: 1.0, ..digits() }, "momentum: 1 is not in 0..1"),
             (Config { frozen_epochs: 25, ..digits() }, "frozen epochs: 25 of 24 epochs"),
