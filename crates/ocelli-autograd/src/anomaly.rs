@@ -5,7 +5,7 @@ use std::fmt;
 
 use ocelli_tensor::{Element, Tensor};
 
-use crate::{Error, Result, trace};
+use crate::{Error, Result, switch, trace};
 
 thread_local! {
     static DETECTING: Cell<bool> = const { Cell::new(false) };
@@ -43,14 +43,7 @@ impl fmt::Display for Pass {
 /// assert_eq!(error.to_string(), "mul in head: the forward pass gave a number that is not finite");
 /// ```
 pub fn detect_anomalies<R>(f: impl FnOnce() -> R) -> R {
-    struct Restore(bool);
-    impl Drop for Restore {
-        fn drop(&mut self) {
-            DETECTING.set(self.0);
-        }
-    }
-    let _restore = Restore(DETECTING.replace(true));
-    f()
+    switch::with(&DETECTING, true, f)
 }
 
 /// Whether this thread is inside of [`detect_anomalies`].

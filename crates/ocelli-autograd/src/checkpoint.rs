@@ -2,11 +2,12 @@
 
 use std::cell::Cell;
 use std::fmt::Display;
+use std::sync::Mutex;
 
 use ocelli_tensor::Element;
 
 use crate::node::{Node, Origin, next_id};
-use crate::{Error, Result, Var, anomaly, detect_anomalies, grad_mode, scope};
+use crate::{Error, Result, Var, anomaly, detect_anomalies, grad_mode, scope, switch};
 
 thread_local! {
     static RECOMPUTING: Cell<bool> = const { Cell::new(false) };
@@ -44,7 +45,7 @@ pub fn checkpoint<T: Element, E: From<Error> + Display>(
     let f = Box::new(move |x: &[Var<T>]| f(x).map_err(|e| Error::Recompute { reason: e.to_string() }));
     let recompute = Recompute { inputs, f, scope: anomaly::location() };
     let (id, shape) = (y.id(), *y.shape());
-    let node = Node::new(next_id(), shape, Origin::Checkpoint(std::sync::Mutex::new(Some(recompute))));
+    let node = Node::new(next_id(), shape, Origin::Checkpoint(Mutex::new(Some(recompute))));
     Ok(Var::new(id, y.into_value(), Some(node)))
 }
 
@@ -67,14 +68,7 @@ pub(crate) struct Recompute<T: Element> {
 impl<T: Element> Recompute<T> {
     /// The value again, with a graph that leads to the inputs' own nodes.
     pub fn run(self) -> Result<Var<T>> {
-        struct Restore(bool);
-        impl Drop for Restore {
-            fn drop(&mut self) {
-                RECOMPUTING.set(self.0);
-            }
-        }
-        let _restore = Restore(RECOMPUTING.replace(true));
-        let run = || grad_mode::with_grad(|| (self.f)(&self.inputs));
+        let run = || switch::with(&RECOMPUTING, true, || grad_mode::with_grad(|| (self.f)(&self.inputs)));
         match &self.scope {
             Some(path) => detect_anomalies(|| scope(path, run)),
             None => run(),

@@ -2,6 +2,8 @@
 
 use std::cell::Cell;
 
+use crate::switch;
+
 thread_local! {
     static RECORDING: Cell<bool> = const { Cell::new(true) };
     /// Whether an operation that was not recorded would have been.
@@ -24,12 +26,12 @@ thread_local! {
 ///
 /// [`threads::install`]: ocelli_tensor::threads::install
 pub fn no_grad<R>(f: impl FnOnce() -> R) -> R {
-    with_recording(false, f)
+    switch::with(&RECORDING, false, f)
 }
 
 /// The opposite, inside of `no_grad` too.
 pub(crate) fn with_grad<R>(f: impl FnOnce() -> R) -> R {
-    with_recording(true, f)
+    switch::with(&RECORDING, true, f)
 }
 
 /// As [`no_grad`], and whether anything in `f` would have been recorded.
@@ -42,17 +44,6 @@ pub(crate) fn watched_no_grad<R>(f: impl FnOnce() -> R) -> (R, bool) {
 /// Called for an operation that was not recorded although an input requires a gradient.
 pub(crate) fn miss() {
     MISSED.set(true);
-}
-
-fn with_recording<R>(recording: bool, f: impl FnOnce() -> R) -> R {
-    struct Restore(bool);
-    impl Drop for Restore {
-        fn drop(&mut self) {
-            RECORDING.set(self.0);
-        }
-    }
-    let _restore = Restore(RECORDING.replace(recording));
-    f()
 }
 
 /// Whether operations on this thread are recorded, so `false` inside [`no_grad`].

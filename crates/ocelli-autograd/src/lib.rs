@@ -13,6 +13,7 @@ mod op;
 pub mod ops;
 mod parameter;
 pub mod plan;
+mod switch;
 mod trace;
 mod var;
 
