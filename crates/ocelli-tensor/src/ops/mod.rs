@@ -14,6 +14,7 @@ pub(crate) mod local_response_norm;
 mod matmul;
 mod pointwise;
 pub(crate) mod pool;
+mod quantize;
 mod reduce;
 pub(crate) mod softmax;
 #[cfg(test)]
@@ -27,8 +28,9 @@ pub use batch_norm::{
 };
 pub use concat::{concat_columns, split_columns};
 pub use conv::{
-    DeformConv2d, InputGradients, PackedConv, PackedDeformConv, conv2d, conv2d_backward_input, conv2d_backward_weight,
-    deform_conv2d, deform_conv2d_backward_input, deform_conv2d_backward_weight,
+    DeformConv2d, FloatConv, InputGradients, PackedConv, PackedDeformConv, QuantizedConv, Values, conv2d,
+    conv2d_backward_input, conv2d_backward_weight, deform_conv2d, deform_conv2d_backward_input,
+    deform_conv2d_backward_weight,
 };
 pub use cross_entropy::{softmax_cross_entropy, softmax_cross_entropy_backward};
 pub use dropout::dropout_mask;
@@ -39,6 +41,7 @@ pub use pool::{
     Argmax, adaptive_avg_pool2d, adaptive_avg_pool2d_backward, avg_pool2d, avg_pool2d_backward, global_avg_pool2d,
     global_avg_pool2d_backward, max_pool2d, max_pool2d_backward, max_pool2d_values,
 };
+pub use quantize::{Quantization, QuantizedTensor};
 pub use reduce::{mean_all, sum_all, sum_product_to_shape, sum_rows, sum_to_shape};
 pub use softmax::{log_softmax, log_softmax_backward, softmax, softmax_backward};
 pub use window::{Padding, Window};

@@ -12,6 +12,7 @@ mod algorithm;
 pub(crate) mod deform;
 pub(crate) mod grouped;
 pub mod im2col;
+mod int8;
 mod packed;
 mod pad;
 #[cfg(test)]
@@ -26,6 +27,7 @@ pub use deform::{
     DeformConv2d, InputGradients, PackedDeformConv, deform_conv2d, deform_conv2d_backward_input,
     deform_conv2d_backward_weight,
 };
+pub use int8::{FloatConv, QuantizedConv, Values};
 pub use packed::PackedConv;
 
 use super::gemm::gather::{Epilogue, Rows, gather};
