@@ -5,6 +5,7 @@ pub mod fixtures;
 pub mod gradients;
 pub mod ops;
 pub mod seeded;
+pub mod steps;
 
 use ocelli_train::zoo::nn::tensor::Tensor;
 

@@ -42,12 +42,14 @@ pub struct Config {
     pub hidden: usize,
     /// Whether each convolution has a batch norm.
     pub batch_norm: bool,
+    /// Of what the hidden layers give.
+    pub dropout: f64,
 }
 
 impl Config {
     /// The paper's networks of these depths.
     pub const fn new(depths: [usize; 5], batch_norm: bool) -> Self {
-        Config { depths, width: 64, hidden: 4096, batch_norm }
+        Config { depths, width: 64, hidden: 4096, batch_norm, dropout: 0.5 }
     }
 }
 
@@ -75,7 +77,7 @@ impl<T: Element> Vgg<T> {
     pub fn new(b: &Builder<T>, config: &Config, options: Options) -> Result<Self> {
         let (features, ends) = features(&b.enter("features"), config, options.in_channels)?;
         let channels = config.width * WIDTHS[4];
-        let classifier = classifier(&b.enter("classifier"), channels, config.hidden, options.classes)?;
+        let classifier = classifier(&b.enter("classifier"), channels, config, options.classes)?;
         Ok(Vgg { features, ends, avgpool: AdaptiveAvgPool2d { size: [GRID; 2] }, classifier })
     }
 }
@@ -104,7 +106,8 @@ fn features<T: Element>(b: &Builder<T>, config: &Config, in_channels: usize) -> 
     Ok((features, ends))
 }
 
-fn classifier<T: Element>(b: &Builder<T>, channels: usize, hidden: usize, classes: usize) -> Result<Sequential<T>> {
+fn classifier<T: Element>(b: &Builder<T>, channels: usize, config: &Config, classes: usize) -> Result<Sequential<T>> {
+    let &Config { hidden, dropout, .. } = config;
     let options = |layout| LinearOptions {
         init: Some(Init::Normal { std: 0.01 }),
         bias_init: Some(Init::ZEROS),
@@ -115,10 +118,10 @@ fn classifier<T: Element>(b: &Builder<T>, channels: usize, hidden: usize, classe
     let mut classifier = Sequential::new();
     classifier.push("0", Linear::new(&b.enter("0"), GRID * GRID * channels, hidden, options(grid))?);
     classifier.push("1", Activation::Relu);
-    classifier.push("2", Dropout::new(0.5)?);
+    classifier.push("2", Dropout::new(dropout)?);
     classifier.push("3", Linear::new(&b.enter("3"), hidden, hidden, options(Layout::Linear))?);
     classifier.push("4", Activation::Relu);
-    classifier.push("5", Dropout::new(0.5)?);
+    classifier.push("5", Dropout::new(dropout)?);
     classifier.push("6", Linear::new(&b.enter("6"), hidden, classes, options(Layout::Linear))?);
     Ok(classifier)
 }
