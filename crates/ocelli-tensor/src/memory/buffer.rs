@@ -6,13 +6,11 @@ use std::ops::{Deref, DerefMut};
 
 use bytemuck::Pod;
 
-use super::pool::{self, LINE, Line};
+use super::pool::{self, Block};
 
 pub(crate) struct Buffer<T> {
-    /// One more than the elements fill, for the alignment.
-    lines: Vec<Line>,
-    /// The first element at the beginning of a cache line.
-    start: usize,
+    /// At least as long as the elements.
+    block: Block,
     len: usize,
     element: PhantomData<T>,
 }
@@ -40,12 +38,8 @@ impl<T: Pod> Buffer<T> {
     }
 
     fn take(len: usize) -> (Self, bool) {
-        if len == 0 {
-            return (Buffer { lines: Vec::new(), start: 0, len, element: PhantomData }, true);
-        }
-        let (lines, zeroed) = pool::take((len * size_of::<T>()).div_ceil(LINE) + 1);
-        let start = lines.as_ptr().addr().wrapping_neg() % LINE / size_of::<T>();
-        (Buffer { lines, start, len, element: PhantomData }, zeroed)
+        let (block, zeroed) = if len == 0 { (Block::default(), true) } else { pool::take(len * size_of::<T>()) };
+        (Buffer { block, len, element: PhantomData }, zeroed)
     }
 }
 
@@ -53,13 +47,19 @@ impl<T: Pod> Deref for Buffer<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
-        &bytemuck::cast_slice(&self.lines)[self.start..][..self.len]
+        if self.len == 0 {
+            return &[];
+        }
+        bytemuck::cast_slice(&self.block.bytes[..self.len * size_of::<T>()])
     }
 }
 
 impl<T: Pod> DerefMut for Buffer<T> {
     fn deref_mut(&mut self) -> &mut [T] {
-        &mut bytemuck::cast_slice_mut(&mut self.lines)[self.start..][..self.len]
+        if self.len == 0 {
+            return &mut [];
+        }
+        bytemuck::cast_slice_mut(&mut self.block.bytes[..self.len * size_of::<T>()])
     }
 }
 
@@ -87,6 +87,6 @@ impl<T: Pod + fmt::Debug> fmt::Debug for Buffer<T> {
 
 impl<T> Drop for Buffer<T> {
     fn drop(&mut self) {
-        pool::give(std::mem::take(&mut self.lines));
+        pool::give(std::mem::take(&mut self.block));
     }
 }

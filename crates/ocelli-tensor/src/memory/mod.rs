@@ -1,5 +1,6 @@
 //! Memory: 64-byte aligned buffers from a reusing pool.
 
+mod arena;
 mod buffer;
 pub mod pool;
 
