@@ -6,7 +6,7 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use ocelli_tensor::simd::{self, Kernel, Simd};
+use ocelli_tensor::peak::fma_gflops;
 use ocelli_tensor::threads;
 
 use crate::clock::median;
@@ -23,7 +23,7 @@ pub struct Meter {
 impl Meter {
     /// GFLOP/s of independent fused multiply-adds on so many threads of the pool.
     pub fn gflops(threads: usize) -> Self {
-        Meter::new(move || gflops(threads))
+        Meter::new(move || fma_gflops(threads))
     }
 
     /// GB/s, read plus written, of copying on all threads of the pool: the median of 5 copies.
@@ -59,35 +59,6 @@ impl Meter {
         let middle = median(&mut readings);
         [readings[0], middle, readings[readings.len() - 1]]
     }
-}
-
-/// GFLOP/s of independent fused multiply-adds on so many threads of the pool, on the current instruction set: the median
-/// of about 20 ms.
-fn gflops(threads: usize) -> f64 {
-    const ROUNDS: usize = 1_000_000;
-    struct Fma;
-    impl Kernel<f32> for Fma {
-        type Output = (f32, usize);
-        #[inline(always)]
-        fn run<S: Simd<f32>>(self, simd: S) -> (f32, usize) {
-            const CHAINS: usize = 12;
-            let mut acc = [simd.splat(1.0); CHAINS];
-            let (x, y) = (simd.splat(black_box(0.999)), simd.splat(black_box(0.001)));
-            for _ in 0..ROUNDS {
-                for acc in &mut acc {
-                    *acc = simd.mul_add(*acc, x, y);
-                }
-            }
-            let sum = acc.into_iter().fold(simd.splat(0.0), |sum, x| simd.add(sum, x));
-            (simd.reduce_add(sum), 2 * ROUNDS * CHAINS * S::LANES)
-        }
-    }
-    let mut speeds = [(); 11].map(|()| {
-        let start = Instant::now();
-        let flops: usize = threads::map(threads, |_| black_box(simd::dispatch(Fma)).1).iter().sum();
-        flops as f64 / start.elapsed().as_secs_f64() / 1e9
-    });
-    median(&mut speeds)
 }
 
 /// Bytes that [`copy`] reads and writes.

@@ -4,6 +4,7 @@ mod element;
 mod error;
 mod memory;
 pub mod ops;
+pub mod peak;
 mod shape;
 pub mod simd;
 mod tensor;

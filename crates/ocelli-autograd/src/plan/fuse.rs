@@ -7,7 +7,7 @@ use ocelli_tensor::{Element, Shape, Tensor};
 use super::role::{Convolution, Role};
 use super::step::{Forward, Step, fused};
 use crate::trace::Entry;
-use crate::{Error, Result, Trace};
+use crate::{Cost, Error, Result, Trace};
 
 /// The steps in order, with values named by identity.
 pub(super) struct Fusion<T: Element> {
@@ -18,6 +18,7 @@ pub(super) struct Fusion<T: Element> {
 pub(super) struct Node<T: Element> {
     pub label: String,
     pub step: Box<dyn Step<T>>,
+    pub cost: Cost,
     pub inputs: Vec<Operand<T>>,
     pub output: u64,
 }
@@ -63,7 +64,7 @@ pub(super) fn fuse<T: Element>(trace: &Trace<T>, input: u64, output: u64) -> Res
     for (i, call) in calls.iter().enumerate().filter(|(i, _)| !chains.taken[*i]) {
         let step = Box::new(Forward(call.entry.op.clone()));
         let (label, inputs) = (label(call.entry.scope(), call.entry.name()), call.inputs.clone());
-        nodes.push((i, Node { label, step, inputs, output: call.entry.output }));
+        nodes.push((i, Node { label, step, cost: call.entry.cost(), inputs, output: call.entry.output }));
     }
     // A chain runs where its last operation did, when the residual has been computed.
     nodes.sort_by_key(|(position, _)| *position);
@@ -153,9 +154,12 @@ impl<'a, T: Element> Chains<'a, T> {
             }
         }
         let entry = self.calls[last].entry;
-        let step = fused(&convolution, activation, &self.calls[start].entry.input_shapes()[0])?;
+        let first = self.calls[start].entry;
+        let step = fused(&convolution, activation, &first.input_shapes()[0])?;
+        let residuals = (inputs.len() - operands.len()) * entry.output_shape().len() * size_of::<T>();
+        let cost = Cost { bytes: first.cost().bytes + residuals as u64, ..first.cost() };
         let label = label(entry.scope(), &names.join(" + "));
-        Ok((last, Node { label, step, inputs, output: entry.output }))
+        Ok((last, Node { label, step, cost, inputs, output: entry.output }))
     }
 
     /// The operation that reads a value, if that is the only one and still free.

@@ -10,6 +10,7 @@ mod step;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::time::{Duration, Instant};
 
 use ocelli_tensor::{Element, Shape, Tensor, threads};
 
@@ -17,7 +18,7 @@ pub use role::{Affine, Convolution, Deformable, Role};
 
 use self::fuse::{Fusion, Operand};
 use self::step::Step;
-use crate::{Error, Result, Trace, Var};
+use crate::{Cost, Error, Result, Trace, Var};
 
 /// A compiled forward pass from one input to one output. It holds the values that the parameters had when it was made.
 ///
@@ -41,9 +42,23 @@ pub struct Plan<T: Element = f32> {
     output: Source<T>,
 }
 
+/// A step of a plan, and how long it took in one run.
+#[derive(Debug, Clone, Copy)]
+pub struct Timed<'a> {
+    /// The scope of its last operation, and the names of the operations that it does.
+    pub label: &'a str,
+    /// How it does them, where there is a choice; else empty.
+    pub algorithm: &'static str,
+    /// The work, for the batch size that the plan was traced with.
+    pub cost: Cost,
+    /// The time on the clock.
+    pub time: Duration,
+}
+
 struct Planned<T: Element> {
     label: String,
     step: Box<dyn Step<T>>,
+    cost: Cost,
     inputs: Vec<Source<T>>,
     /// Slots whose value no later step reads.
     last_uses: Vec<usize>,
@@ -82,7 +97,7 @@ impl<T: Element> Plan<T> {
             let inputs = node.inputs.into_iter().map(|operand| slots.source(operand)).collect();
             let last_uses = done.into_iter().map(|id| slots.release(id)).collect();
             let output = slots.assign(node.output);
-            steps.push(Planned { label: node.label, step: node.step, inputs, last_uses, output });
+            steps.push(Planned { label: node.label, step: node.step, cost: node.cost, inputs, last_uses, output });
         }
         let output = slots.source(output);
         Ok(Plan { input: *input.shape(), steps, slots: slots.count, output })
@@ -94,18 +109,44 @@ impl<T: Element> Plan<T> {
     /// # Errors
     /// [`Error::PlanInput`] for an `x` of another height, width or number of channels.
     pub fn run(&self, x: &Tensor<T>) -> Result<Tensor<T>> {
-        if x.shape().rank() != self.input.rank() || x.shape()[1..] != self.input[1..] {
-            return Err(Error::PlanInput { expected: self.input, got: *x.shape() });
-        }
-        threads::install(|| self.execute(x))
+        self.check(x)?;
+        threads::install(|| self.execute(x, |planned, inputs| planned.step.run(inputs)))
     }
 
-    fn execute(&self, x: &Tensor<T>) -> Result<Tensor<T>> {
+    /// As [`run`](Self::run), and tells `each` of every step.
+    ///
+    /// # Errors
+    /// Those of [`run`](Self::run).
+    pub fn profile(&self, x: &Tensor<T>, mut each: impl FnMut(Timed<'_>) + Send) -> Result<Tensor<T>> {
+        self.check(x)?;
+        let timed = |planned: &Planned<T>, inputs: &[&Tensor<T>]| {
+            let start = Instant::now();
+            let y = planned.step.run(inputs)?;
+            let Planned { label, step, cost, .. } = planned;
+            each(Timed { label, algorithm: step.algorithm(), cost: *cost, time: start.elapsed() });
+            Ok(y)
+        };
+        threads::install(|| self.execute(x, timed))
+    }
+
+    fn check(&self, x: &Tensor<T>) -> Result<()> {
+        if x.shape().rank() == self.input.rank() && x.shape()[1..] == self.input[1..] {
+            return Ok(());
+        }
+        Err(Error::PlanInput { expected: self.input, got: *x.shape() })
+    }
+
+    fn execute(
+        &self,
+        x: &Tensor<T>,
+        mut run: impl FnMut(&Planned<T>, &[&Tensor<T>]) -> Result<Tensor<T>>,
+    ) -> Result<Tensor<T>> {
         let mut slots = vec![None; self.slots];
         slots[INPUT] = Some(x.clone());
-        for Planned { step, inputs, last_uses, output, .. } in &self.steps {
+        for planned in &self.steps {
+            let Planned { inputs, last_uses, output, .. } = planned;
             let inputs: Vec<_> = inputs.iter().map(|source| source.value(&slots)).collect();
-            let y = step.run(&inputs)?;
+            let y = run(planned, &inputs)?;
             last_uses.iter().for_each(|&slot| slots[slot] = None);
             slots[*output] = Some(y);
         }

@@ -12,6 +12,11 @@ use crate::op::AnyOp;
 /// Something that a plan runs.
 pub(super) trait Step<T: Element>: Send + Sync {
     fn run(&self, inputs: &[&Tensor<T>]) -> Result<Tensor<T>>;
+
+    /// How it does so, if there is a choice.
+    fn algorithm(&self) -> &'static str {
+        ""
+    }
 }
 
 /// An operation as it was recorded.
@@ -59,6 +64,10 @@ impl<T: Element> Step<T> for Fused<T> {
             _ => Ok(y),
         }
     }
+
+    fn algorithm(&self) -> &'static str {
+        self.0.algorithm()
+    }
 }
 
 /// Its inputs are x, the offsets, the masks if it is modulated, and, if there is one, the residual.
@@ -72,6 +81,10 @@ impl<T: Element> Step<T> for FusedDeform<T> {
         let (operands, residual) = inputs.split_at(if self.modulated { 3 } else { 2 });
         let mask = operands.get(2).copied();
         Ok(self.conv.run(operands[0], operands[1], mask, residual.first().copied())?)
+    }
+
+    fn algorithm(&self) -> &'static str {
+        "gathered"
     }
 }
 

@@ -55,6 +55,16 @@ impl<T: Element> PackedConv<T> {
         Ok(PackedConv { weights, w_shape: *w.shape(), bias: bias.cloned(), activation, window, groups })
     }
 
+    /// How it computes.
+    pub fn algorithm(&self) -> &'static str {
+        match (&self.weights, self.window.kernel_size) {
+            (Weights::Winograd(_), _) => "Winograd",
+            (Weights::Grouped(_), _) => "grouped",
+            (Weights::Panels(_), [1, 1]) => "product",
+            (Weights::Panels(_), _) => "gathered",
+        }
+    }
+
     /// The output for `x` `[N, H, W, Cin]`; `residual`, of the output's shape, is added before the activation.
     pub fn run(&self, x: &Tensor<T>, residual: Option<&Tensor<T>>) -> Result<Tensor<T>> {
         let g = Geometry::new("conv2d", x.shape(), &self.w_shape, &self.window, self.groups)?;

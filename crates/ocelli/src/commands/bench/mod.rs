@@ -1,5 +1,7 @@
 //! `ocelli bench`: how long a model takes here.
 
+mod profile;
+
 use std::fs;
 use std::time::{Duration, Instant};
 
@@ -12,6 +14,7 @@ use ocelli_train::zoo::nn::{self, Mode};
 use ocelli_train::zoo::{Model, variant};
 use serde::Serialize;
 
+use self::profile::Step;
 use crate::arguments::{Threads, at_least_one};
 use crate::error::Result;
 use crate::output::{Style, count, print_json, print_line};
@@ -31,6 +34,7 @@ two operations, and training as three forward passes. The input is noise, the we
 
 Examples:
   ocelli bench resnet50
+  ocelli bench googlenet --profile
   ocelli bench resnet18 --train --batch 16 --threads 2
   ocelli bench tf_efficientnet_lite0 --json")]
 pub struct Bench {
@@ -51,7 +55,10 @@ pub struct Bench {
     /// Train with less memory: DenseNets compute their layers again in the backward pass
     #[arg(long, requires = "train")]
     save_memory: bool,
-    /// Print {model, mode, batch, threads, median_ms, min_ms, runs, gflops, peak_rss_mib}
+    /// Show where the time goes: each step of the plan, what was fused into it, and its share of the machine's peak
+    #[arg(long, conflicts_with = "train")]
+    profile: bool,
+    /// Print {model, mode, batch, threads, median_ms, min_ms, runs, gflops, peak_rss_mib}, and with --profile `steps`
     #[arg(long)]
     json: bool,
 }
@@ -67,6 +74,8 @@ struct Report {
     runs: usize,
     gflops: f64,
     peak_rss_mib: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    steps: Option<Vec<Step>>,
 }
 
 impl Bench {
@@ -77,9 +86,9 @@ impl Bench {
         let model = Model::new(variant.name, options, 0)?;
         let macs = model.trace([1, side, side, options.in_channels])?.cost().macs;
         let input = noise(&[self.batch, side, side, options.in_channels])?;
-        let (mode, passes, times) = match self.train {
-            true => ("training", 3.0, threads::install(|| training(&model, &input, self.save_memory))?),
-            false => ("inference", 1.0, threads::install(|| inference(model, &input))?),
+        let (mode, passes, (times, steps)) = match self.train {
+            true => ("training", 3.0, (threads::install(|| training(&model, &input, self.save_memory))?, None)),
+            false => ("inference", 1.0, threads::install(|| inference(model, &input, self.profile))?),
         };
         let median_ms = median(&times) * 1e3;
         let report = Report {
@@ -92,6 +101,7 @@ impl Bench {
             runs: times.len(),
             gflops: rounded(2.0 * passes * macs as f64 * self.batch as f64 / median_ms / 1e6),
             peak_rss_mib: peak_rss_mib().map(rounded),
+            steps,
         };
         if self.json { print_json(&report) } else { report.print() }
     }
@@ -107,20 +117,25 @@ impl Report {
         print_line(&format!("  median       {:.2} ms ({per_second:.1} images/s)", self.median_ms))?;
         print_line(&format!("  fastest      {:.2} ms of {} runs", self.min_ms, self.runs))?;
         print_line(&format!("  speed        {:.1} GFLOP/s", self.gflops))?;
-        match self.peak_rss_mib {
-            Some(mib) => print_line(&format!("  peak memory  {mib:.0} MiB")),
+        if let Some(mib) = self.peak_rss_mib {
+            print_line(&format!("  peak memory  {mib:.0} MiB"))?;
+        }
+        match &self.steps {
+            Some(steps) => print_line("").and_then(|()| profile::print(steps)),
             None => Ok(()),
         }
     }
 }
 
-fn inference(model: Model, input: &Tensor) -> Result<Vec<f64>> {
+/// The times of the plan, and those of its steps if they are wanted, which are measured in runs of their own.
+fn inference(model: Model, input: &Tensor, steps: bool) -> Result<(Vec<f64>, Option<Vec<Step>>)> {
     let plan = model.plan(*input.shape())?;
     drop(model);
-    measure(|| {
+    let times = measure(|| {
         plan.run(input)?;
         Ok(())
-    })
+    })?;
+    Ok((times, steps.then(|| profile::profile(&plan, input)).transpose()?))
 }
 
 fn training(model: &Model, input: &Tensor, save_memory: bool) -> Result<Vec<f64>> {
