@@ -233,6 +233,7 @@ impl<T: Element> Kernel<T> for Tiles<'_, T> {
                     let (tap_count, k_count) = (tap_block.min(taps - tap), k_block.min(k - k_start));
                     let ends = tap + tap_count == taps && k_start + k_count == k;
                     let rows_of_b = b[(tap * k + k_start) * this.b.width..].as_ptr();
+                    let size = tap_count * k_count * this.b.width;
                     for t in 0..tiles {
                         let tile = cut(rows, tiles, t);
                         let block = Block {
@@ -248,6 +249,7 @@ impl<T: Element> Kernel<T> for Tiles<'_, T> {
                             live,
                             first: tap == 0 && k_start == 0,
                             finish: this.finish.as_ref().filter(|_| ends),
+                            next: rows_of_b.wrapping_add(size + t.min(tile::FETCHERS) * size / tile::FETCHERS),
                         };
                         let vectors = live.div_ceil(S::LANES);
                         // SAFETY: the promise made to `Panels::run`; a panel has `taps · k` rows, and `vectors` is chosen by `live`.

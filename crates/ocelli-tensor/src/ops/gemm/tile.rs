@@ -39,11 +39,15 @@ pub(super) struct Block<'a, T> {
     /// Whether C starts at zero rather than at what `out` holds.
     pub first: bool,
     pub finish: Option<&'a Finish<T>>,
+    /// Where to fetch cache lines for later.
+    pub next: *const T,
 }
 
 /// Steps of the common dimension between two branches. Short taps (64 channels) would otherwise pay for a mispredicted
 /// loop end each.
 const UNROLL: usize = 4;
+/// Tiles that together fetch the rows of B which follow the block.
+pub(super) const FETCHERS: usize = 4;
 
 /// Computes a block with a tile of `ROWS` rows and `VECTORS` registers.
 ///
@@ -78,8 +82,15 @@ pub(super) unsafe fn gather<T: Element, S: Simd<T>, const ROWS: usize, const VEC
                 simd.prefetch(out[i]);
                 simd.prefetch(out[i].wrapping_add(block.live - 1));
             }
+            if let Some(finish) = block.finish.filter(|finish| !finish.residual.is_null()) {
+                for i in 0..ROWS {
+                    let residual = finish.residual.wrapping_add(*block.targets.add(i) + block.column);
+                    simd.prefetch(residual);
+                    simd.prefetch(residual.wrapping_add(block.live - 1));
+                }
+            }
         }
-        let mut b = block.b;
+        let (mut b, mut next) = (block.b, block.next);
         for tap in 0..block.taps {
             let mut a = [std::ptr::null(); ROWS];
             for (i, a) in a.iter_mut().enumerate() {
@@ -87,6 +98,10 @@ pub(super) unsafe fn gather<T: Element, S: Simd<T>, const ROWS: usize, const VEC
             }
             let mut k = 0;
             while k + UNROLL <= block.k_count {
+                for _ in 0..UNROLL * width / (FETCHERS * S::LINE) {
+                    simd.prefetch(next);
+                    next = next.wrapping_add(S::LINE);
+                }
                 for u in 0..UNROLL {
                     step(simd, &a, k + u, b.add(u * width), &mut acc);
                 }
