@@ -2,6 +2,7 @@
 
 use ocelli_tensor::{Element, Tensor, ops};
 
+use crate::plan::Role;
 use crate::{Gradients, Kept, Op, Result, Var};
 
 /// Concatenation along the last dimension.
@@ -28,6 +29,10 @@ impl<T: Element> Op<T> for Concat {
     fn backward(&self, columns: Self::Saved, dy: Tensor<T>, needs: &[bool]) -> Result<Gradients<T>> {
         let gradients = ops::split_columns(&dy, &columns)?.into_iter().zip(needs);
         Ok(gradients.map(|(dx, &needed)| needed.then_some(dx)).collect())
+    }
+
+    fn role(&self, _: &[Option<&Tensor<T>>]) -> Result<Role<T>> {
+        Ok(Role::Concat)
     }
 }
 

@@ -51,6 +51,7 @@ impl<T: Element> Op<T> for Mul {
     fn role(&self, constants: &[Option<&Tensor<T>>]) -> Result<Role<T>> {
         Ok(match constants {
             [None, Some(b)] if b.shape().rank() == 1 => Role::Affine(Affine { scale: Some((*b).clone()), shift: None }),
+            [None, None] => Role::Product,
             _ => Role::Opaque,
         })
     }

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use ocelli_tensor::{Element, Shape, Tensor};
 
 use super::role::{Convolution, Role};
-use super::step::{Forward, Step, fused};
+use super::step::{Forward, Pointwise, Scale, Step, fused};
 use crate::trace::Entry;
 use crate::{Cost, Error, Result, Trace};
 
@@ -17,10 +17,35 @@ pub(super) struct Fusion<T: Element> {
 
 pub(super) struct Node<T: Element> {
     pub label: String,
-    pub step: Box<dyn Step<T>>,
+    pub action: Action<T>,
     pub cost: Cost,
     pub inputs: Vec<Operand<T>>,
     pub output: u64,
+    /// Of the output.
+    pub columns: usize,
+}
+
+/// What a plan does at once.
+pub(super) enum Action<T: Element> {
+    /// Makes a value.
+    Run(Box<dyn Step<T>>),
+    /// Joins the inputs' columns.
+    Concat(Box<dyn Step<T>>),
+    /// Joins the inputs' columns at the beginning of a value of so many columns.
+    Widen(usize),
+    /// Puts the inputs' columns into the output, which is there already, from that column on.
+    Append(usize),
+}
+
+impl<T: Element> Node<T> {
+    pub fn is_concat(&self) -> bool {
+        matches!(self.action, Action::Concat(_))
+    }
+
+    /// Whether the first input may have more columns than the step reads.
+    pub fn reads_columns(&self) -> bool {
+        matches!(&self.action, Action::Run(step) if step.reads_columns())
+    }
 }
 
 #[derive(Clone)]
@@ -61,10 +86,13 @@ pub(super) fn fuse<T: Element>(trace: &Trace<T>, input: u64, output: u64) -> Res
             nodes.push(chains.convolution(i, convolution.clone())?);
         }
     }
+    for i in 0..calls.len() {
+        nodes.extend(chains.pointwise(i));
+    }
     for (i, call) in calls.iter().enumerate().filter(|(i, _)| !chains.taken[*i]) {
         let step = Box::new(Forward(call.entry.op.clone()));
-        let (label, inputs) = (label(call.entry.scope(), call.entry.name()), call.inputs.clone());
-        nodes.push((i, Node { label, step, cost: call.entry.cost(), inputs, output: call.entry.output }));
+        let action = if matches!(call.role, Role::Concat) { Action::Concat(step) } else { Action::Run(step) };
+        nodes.push((i, node(call.entry, call.entry.name(), action, call.entry.cost(), call.inputs.clone())));
     }
     // A chain runs where its last operation did, when the residual has been computed.
     nodes.sort_by_key(|(position, _)| *position);
@@ -158,8 +186,56 @@ impl<'a, T: Element> Chains<'a, T> {
         let step = fused(&convolution, activation, &first.input_shapes()[0])?;
         let residuals = (inputs.len() - operands.len()) * entry.output_shape().len() * size_of::<T>();
         let cost = Cost { bytes: first.cost().bytes + residuals as u64, ..first.cost() };
-        let label = label(entry.scope(), &names.join(" + "));
-        Ok((last, Node { label, step, cost, inputs, output: entry.output }))
+        Ok((last, node(entry, &names.join(" + "), Action::Run(step), cost, inputs)))
+    }
+
+    /// The operation at `start`, if it is one of channels or a sum that no convolution took, with the residual and the
+    /// activation that follow. A lone sum or product stays what it is.
+    fn pointwise(&mut self, start: usize) -> Option<(usize, Node<T>)> {
+        if self.taken[start] {
+            return None;
+        }
+        let first = &self.calls[start];
+        let (mut scale, mut shift) = (Scale::One, None);
+        let (mut inputs, mut residual) = (vec![first.inputs[0].clone()], None);
+        match &first.role {
+            Role::Affine(affine) => {
+                scale = affine.scale.clone().map_or(Scale::One, Scale::Constant);
+                shift.clone_from(&affine.shift);
+            }
+            Role::Product if is_per_image(first.entry) => {
+                scale = Scale::Input;
+                inputs.push(first.inputs[1].clone());
+            }
+            Role::Sum if same_shapes(first.entry) => residual = Some(first.inputs[1].clone()),
+            _ => return None,
+        }
+        let (mut names, mut activation, mut chain) = (vec![first.entry.name()], None, vec![start]);
+        let mut last = start;
+        while let Some(next) = self.only_reader(self.calls[last].entry.output).filter(|_| activation.is_none()) {
+            let (call, value) = (&self.calls[next], self.calls[last].entry.output);
+            match &call.role {
+                Role::Sum if residual.is_none() && same_shapes(call.entry) => {
+                    residual = call.inputs.iter().find(|operand| operand.id() != Some(value)).cloned();
+                }
+                Role::Activation(curve) => activation = Some(*curve),
+                _ => break,
+            }
+            names.push(call.entry.name());
+            chain.push(next);
+            last = next;
+        }
+        if last == start && !matches!(first.role, Role::Affine(_)) {
+            return None;
+        }
+        chain.into_iter().for_each(|i| self.taken[i] = true);
+        let entry = self.calls[last].entry;
+        let columns = entry.output_shape().columns();
+        let step = Pointwise { columns, scale, shift, has_residual: residual.is_some(), activation };
+        inputs.extend(residual);
+        let shapes: Vec<_> = vec![*entry.output_shape(); inputs.len()];
+        let cost = Cost::streaming::<T>(&shapes, entry.output_shape());
+        Some((last, node(entry, &names.join(" + "), Action::Run(Box::new(step)), cost, inputs)))
     }
 
     /// The operation that reads a value, if that is the only one and still free.
@@ -169,6 +245,19 @@ impl<'a, T: Element> Chains<'a, T> {
             _ => None,
         }
     }
+}
+
+fn node<T: Element>(last: &Entry<T>, names: &str, action: Action<T>, cost: Cost, inputs: Vec<Operand<T>>) -> Node<T> {
+    let label = label(last.scope(), names);
+    Node { label, action, cost, inputs, output: last.output, columns: last.output_shape().columns() }
+}
+
+/// Whether the second operand is a number for each image and channel of the first: `[N, 1, …, 1, C]`.
+fn is_per_image<T: Element>(entry: &Entry<T>) -> bool {
+    let (x, y) = (entry.input_shapes()[1], entry.output_shape());
+    let last = y.rank().saturating_sub(1);
+    let fits = |d: usize| x[d] == if d == 0 || d == last { y[d] } else { 1 };
+    x.rank() == y.rank() && last > 0 && (0..=last).all(fits)
 }
 
 fn same_shapes<T: Element>(entry: &Entry<T>) -> bool {

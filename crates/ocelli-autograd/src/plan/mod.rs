@@ -5,6 +5,7 @@
 //! buffer goes back to the pool. What an operation allows it says itself, as a [`Role`].
 
 mod fuse;
+mod grow;
 mod role;
 mod step;
 
@@ -12,12 +13,11 @@ use std::collections::HashMap;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use ocelli_tensor::{Element, Shape, Tensor, threads};
+use ocelli_tensor::{Element, Shape, Tensor, ops, threads};
 
 pub use role::{Affine, Convolution, Deformable, Role};
 
-use self::fuse::{Fusion, Operand};
-use self::step::Step;
+use self::fuse::{Action, Fusion, Operand};
 use crate::{Cost, Error, Result, Trace, Var};
 
 /// A compiled forward pass from one input to one output. It holds the values that the parameters had when it was made.
@@ -57,7 +57,7 @@ pub struct Timed<'a> {
 
 struct Planned<T: Element> {
     label: String,
-    step: Box<dyn Step<T>>,
+    action: Action<T>,
     cost: Cost,
     inputs: Vec<Source<T>>,
     /// Slots whose value no later step reads.
@@ -80,7 +80,9 @@ impl<T: Element> Plan<T> {
     /// # Errors
     /// [`Error::NotTraced`] if no operation of the trace computed `output` from `input`, or what an operation returns.
     pub fn compile(trace: &Trace<T>, input: &Var<T>, output: &Var<T>) -> Result<Self> {
-        let Fusion { nodes, output } = fuse::fuse(trace, input.id(), output.id())?;
+        let mut fusion = fuse::fuse(trace, input.id(), output.id())?;
+        grow::grow(&mut fusion);
+        let Fusion { nodes, output } = fusion;
         let mut last_use = HashMap::new();
         for (i, node) in nodes.iter().enumerate() {
             last_use.extend(node.inputs.iter().filter_map(Operand::id).map(|id| (id, i)));
@@ -96,8 +98,11 @@ impl<T: Element> Plan<T> {
             done.dedup();
             let inputs = node.inputs.into_iter().map(|operand| slots.source(operand)).collect();
             let last_uses = done.into_iter().map(|id| slots.release(id)).collect();
-            let output = slots.assign(node.output);
-            steps.push(Planned { label: node.label, step: node.step, cost: node.cost, inputs, last_uses, output });
+            let output = match node.action {
+                Action::Append(_) => slots.of[&node.output],
+                _ => slots.assign(node.output),
+            };
+            steps.push(Planned { label: node.label, action: node.action, cost: node.cost, inputs, last_uses, output });
         }
         let output = slots.source(output);
         Ok(Plan { input: *input.shape(), steps, slots: slots.count, output })
@@ -110,7 +115,7 @@ impl<T: Element> Plan<T> {
     /// [`Error::PlanInput`] for an `x` of another height, width or number of channels.
     pub fn run(&self, x: &Tensor<T>) -> Result<Tensor<T>> {
         self.check(x)?;
-        threads::install(|| self.execute(x, |planned, inputs| planned.step.run(inputs)))
+        threads::install(|| self.execute(x, |planned, inputs, own| planned.run(inputs, own)))
     }
 
     /// As [`run`](Self::run), and tells `each` of every step.
@@ -119,11 +124,11 @@ impl<T: Element> Plan<T> {
     /// Those of [`run`](Self::run).
     pub fn profile(&self, x: &Tensor<T>, mut each: impl FnMut(Timed<'_>) + Send) -> Result<Tensor<T>> {
         self.check(x)?;
-        let timed = |planned: &Planned<T>, inputs: &[&Tensor<T>]| {
+        let timed = |planned: &Planned<T>, inputs: &[&Tensor<T>], own| {
             let start = Instant::now();
-            let y = planned.step.run(inputs)?;
-            let Planned { label, step, cost, .. } = planned;
-            each(Timed { label, algorithm: step.algorithm(), cost: *cost, time: start.elapsed() });
+            let y = planned.run(inputs, own)?;
+            let Planned { label, cost, .. } = planned;
+            each(Timed { label, algorithm: planned.algorithm(), cost: *cost, time: start.elapsed() });
             Ok(y)
         };
         threads::install(|| self.execute(x, timed))
@@ -139,18 +144,43 @@ impl<T: Element> Plan<T> {
     fn execute(
         &self,
         x: &Tensor<T>,
-        mut run: impl FnMut(&Planned<T>, &[&Tensor<T>]) -> Result<Tensor<T>>,
+        mut run: impl FnMut(&Planned<T>, &[&Tensor<T>], Option<Tensor<T>>) -> Result<Tensor<T>>,
     ) -> Result<Tensor<T>> {
         let mut slots = vec![None; self.slots];
         slots[INPUT] = Some(x.clone());
         for planned in &self.steps {
-            let Planned { inputs, last_uses, output, .. } = planned;
+            let Planned { action, inputs, last_uses, output, .. } = planned;
+            let own = if matches!(action, Action::Append(_)) { slots[*output].take() } else { None };
             let inputs: Vec<_> = inputs.iter().map(|source| source.value(&slots)).collect();
-            let y = run(planned, &inputs)?;
+            let y = run(planned, &inputs, own)?;
             last_uses.iter().for_each(|&slot| slots[slot] = None);
             slots[*output] = Some(y);
         }
         Ok(self.output.value(&slots).clone())
+    }
+}
+
+impl<T: Element> Planned<T> {
+    /// The output; `own` is what the slot of an output that grows held before.
+    fn run(&self, inputs: &[&Tensor<T>], own: Option<Tensor<T>>) -> Result<Tensor<T>> {
+        let (mut whole, mut first) = match (&self.action, own) {
+            (Action::Run(step) | Action::Concat(step), _) => return step.run(inputs),
+            (Action::Append(first), Some(own)) => (own, *first),
+            (Action::Append(_), None) => unreachable!("what grows has been widened"),
+            (Action::Widen(columns), _) => (Tensor::scratch(inputs[0].shape().with_columns(*columns)), 0),
+        };
+        for part in inputs {
+            ops::put_columns(&mut whole, first, part)?;
+            first += part.shape().columns();
+        }
+        Ok(whole)
+    }
+
+    fn algorithm(&self) -> &'static str {
+        match &self.action {
+            Action::Run(step) | Action::Concat(step) => step.algorithm(),
+            Action::Widen(_) | Action::Append(_) => "in place",
+        }
     }
 }
 

@@ -21,6 +21,10 @@ pub enum Role<T: Element = f32> {
     Activation(Activation),
     /// y = x₀ + x₁, if both are of one shape.
     Sum,
+    /// y = x₀ · x₁, where x₁ may be repeated to x₀'s shape.
+    Product,
+    /// The inputs' columns side by side.
+    Concat,
 }
 
 /// A convolution with constant weights, as the plan packs it.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ocelli_tensor::ops::{Activation, DeformConv2d, PackedConv, PackedDeformConv};
+use ocelli_tensor::ops::{self, Activation, Affine, DeformConv2d, PackedConv, PackedDeformConv};
 use ocelli_tensor::{Element, Shape, Tensor};
 
 use super::role::{Convolution, Deformable};
@@ -16,6 +16,11 @@ pub(super) trait Step<T: Element>: Send + Sync {
     /// How it does so, if there is a choice.
     fn algorithm(&self) -> &'static str {
         ""
+    }
+
+    /// Whether the first input may have more columns than are meant, which come first.
+    fn reads_columns(&self) -> bool {
+        false
     }
 }
 
@@ -85,6 +90,40 @@ impl<T: Element> Step<T> for FusedDeform<T> {
 
     fn algorithm(&self) -> &'static str {
         "gathered"
+    }
+}
+
+/// act(x · scale + shift + residual). Its inputs are x, the scale if it is one, and the residual if there is one.
+pub(super) struct Pointwise<T: Element> {
+    pub columns: usize,
+    pub scale: Scale<T>,
+    pub shift: Option<Tensor<T>>,
+    pub has_residual: bool,
+    pub activation: Option<Activation>,
+}
+
+pub(super) enum Scale<T: Element> {
+    One,
+    /// `[C]`
+    Constant(Tensor<T>),
+    /// `[N, 1, …, 1, C]`
+    Input,
+}
+
+impl<T: Element> Step<T> for Pointwise<T> {
+    fn run(&self, inputs: &[&Tensor<T>]) -> Result<Tensor<T>> {
+        let scale = match &self.scale {
+            Scale::One => None,
+            Scale::Constant(scale) => Some(scale),
+            Scale::Input => Some(inputs[1]),
+        };
+        let residual = self.has_residual.then(|| inputs[inputs.len() - 1]);
+        let terms = Affine { scale, shift: self.shift.as_ref(), residual, activation: self.activation };
+        Ok(ops::affine(inputs[0], self.columns, terms)?)
+    }
+
+    fn reads_columns(&self) -> bool {
+        true
     }
 }
 

@@ -105,7 +105,7 @@ fn a_value_with_two_readers_stays() {
         let x = l.conv(x, 4, 1)?;
         l.norm(&x, 2)?.relu()?.add(&x)
     });
-    assert_eq!(text, "conv2d\nbatch_norm_eval\nrelu\nadd\n");
+    assert_eq!(text, "conv2d\nbatch_norm_eval + relu\nadd\n");
     let text = compiled(|l, x| {
         let x = l.conv(x, 4, 1)?;
         x.add(&x)
@@ -127,6 +127,58 @@ fn nothing_fuses_behind_an_activation_or_a_second_residual() {
     assert_eq!(text, "conv2d + relu\nadd\nbatch_norm_eval\n");
     let text = compiled(|l, x| l.norm(&l.conv(x, 4, 1)?.add(x)?.add(x)?, 2));
     assert_eq!(text, "conv2d + add\nadd\nbatch_norm_eval\n");
+}
+
+#[test]
+fn channel_weights_residuals_and_activations_are_one_step() {
+    let text = compiled(|l, x| {
+        let weights = l.conv(&x.adaptive_avg_pool2d([1, 1])?, 4, 1)?.sigmoid()?;
+        l.conv_norm(x, 4, 2)?.mul(&weights)?.add(x)?.relu()
+    });
+    let expected = "adaptive_avg_pool2d\nconv2d + sigmoid\nconv2d + batch_norm_eval\nmul + add + relu\n";
+    assert_eq!(text, expected);
+    let text = compiled(|l, x| x.add(&l.norm(x, 1)?)?.relu());
+    assert_eq!(text, "batch_norm_eval + add + relu\n");
+    let text = compiled(|l, x| l.conv(x, 4, 1)?.relu()?.add(x)?.silu());
+    assert_eq!(text, "conv2d + relu\nadd + silu\n");
+}
+
+/// A layer of a DenseNet.
+fn dense(l: &Layers, x: &Var, seed: u64) -> Result<Var> {
+    Var::concat(&[x, &l.conv(&l.norm(x, seed)?.relu()?, 3, seed)?])
+}
+
+#[test]
+fn concatenations_grow_in_place() {
+    let block = |l: &Layers, x: &Var| (1..4).try_fold(x.clone(), |x, seed| dense(l, &x, seed));
+    let x = Var::constant(random([2, 6, 5, 4], 100));
+    let (y, trace) = trace(|| block(&Layers, &x).and_then(|x| Layers.norm(&x, 9)));
+    let plan = Plan::compile(&trace, &x, &y.unwrap()).unwrap();
+    let in_place = plan.steps.iter().filter(|step| step.algorithm() == "in place").count();
+    assert_eq!((in_place, plan.steps.len(), plan.slots), (3, 10, 2));
+    // The plan's output may be what has grown, or only some of it, and others may read the whole of it.
+    compiled(|l, x| block(l, x));
+    compiled(|l, x| l.norm(&block(l, x)?, 9)?.relu());
+    compiled(|l, x| l.conv(&block(l, x)?, 2, 9));
+    compiled(|l, x| {
+        let half = dense(l, x, 1)?;
+        dense(l, &dense(l, &half, 2)?, 3)?;
+        Ok(half)
+    });
+}
+
+#[test]
+fn what_a_convolution_reads_does_not_grow() {
+    let text = compiled(|l, x| {
+        let joined = Var::concat(&[x, &l.conv(x, 3, 1)?])?;
+        Var::concat(&[&joined, &l.conv(&joined, 2, 2)?])
+    });
+    assert_eq!(text, "conv2d\nconcat\nconv2d\nconcat\n");
+    // Nor does a concatenation of a value with itself.
+    compiled(|_, x| {
+        let twice = Var::concat(&[x, x])?;
+        Var::concat(&[&twice, &twice])
+    });
 }
 
 #[test]

@@ -34,6 +34,28 @@ pub fn concat_columns<T: Element>(tensors: &[&Tensor<T>]) -> Result<Tensor<T>> {
     Ok(out)
 }
 
+/// Writes `part` `[…, C]` to the columns of `whole` from `first` on.
+///
+/// Errors if they do not exist, or if the tensors differ in any dimension but the last.
+pub fn put_columns<T: Element>(whole: &mut Tensor<T>, first: usize, part: &Tensor<T>) -> Result<()> {
+    const OP: &str = "put_columns";
+    let (shape, width) = (*whole.shape(), part.shape().columns());
+    if part.shape().rank() == 0 || part.shape().with_columns(1) != shape.with_columns(1) {
+        return Err(Error::shape(OP, "part", with_any_columns(&shape), part.shape()));
+    }
+    let columns = shape.columns();
+    if first.checked_add(width).is_none_or(|end| end > columns) {
+        let expected = format!("within the columns of {shape}");
+        return Err(Error::argument(OP, "columns", expected, format!("{first}..{first}+{width}")));
+    }
+    let chunk = threads::rows_per_chunk(width);
+    threads::for_each_chunk(whole.data_mut(), chunk * columns, |i, whole| {
+        let from = Columns { data: &part.data()[i * chunk * width..], columns: width, first: 0 };
+        T::copy_columns(CopyColumns { width, from, to: Columns { data: whole, columns, first } });
+    });
+    Ok(())
+}
+
 /// `[…, C]` to `[…, C₁]`, `[…, C₂]`, …, given the widths C₁, C₂, ….
 ///
 /// Errors if the widths do not add up to C.
@@ -138,6 +160,23 @@ mod tests {
             }
             assert_eq!(split_columns(&joined, &widths).unwrap(), tensors);
         }
+    }
+
+    #[test]
+    fn columns_are_put_where_they_belong() {
+        let parts = [5, 0, 17].map(|width| Rng::new(width as u64).tensor::<f32>([2, 30, 40, width]));
+        let mut whole = Tensor::zeros([2, 30, 40, 22]);
+        for (first, part) in [0, 5, 5].into_iter().zip(&parts) {
+            put_columns(&mut whole, first, part).unwrap();
+        }
+        assert_eq!(whole, concat_columns(&parts.each_ref()).unwrap());
+        let error = put_columns(&mut whole, 6, &parts[2]).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "put_columns: expected columns within the columns of [2, 30, 40, 22], got 6..6+17"
+        );
+        let error = put_columns(&mut whole, 0, &Tensor::zeros([2, 30, 41, 1])).unwrap_err();
+        assert_eq!(error.to_string(), "put_columns: expected part of shape [2, 30, 40, C], got [2, 30, 41, 1]");
     }
 
     #[test]

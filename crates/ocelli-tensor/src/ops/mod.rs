@@ -1,6 +1,7 @@
 //! The operations, one file or folder each: its public functions, kernels, naive reference and tests together.
 
 mod activation;
+mod affine;
 pub(crate) mod batch_norm;
 mod broadcast;
 mod columns;
@@ -22,11 +23,12 @@ mod testing;
 mod window;
 
 pub use activation::{Activation, activation, activation_backward};
+pub use affine::{Affine, affine};
 pub use batch_norm::{
     BatchNormGradients, Normalization, Recompute, batch_norm, batch_norm_act, batch_norm_act_backward,
     batch_norm_backward, batch_norm_backward_frozen, batch_norm_stats,
 };
-pub use concat::{concat_columns, split_columns};
+pub use concat::{concat_columns, put_columns, split_columns};
 pub use conv::{
     DeformConv2d, FloatConv, InputGradients, PackedConv, PackedDeformConv, QuantizedConv, Values, conv2d,
     conv2d_backward_input, conv2d_backward_weight, deform_conv2d, deform_conv2d_backward_input,

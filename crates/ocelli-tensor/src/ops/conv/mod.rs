@@ -119,7 +119,7 @@ pub fn conv2d<T: Element>(x: &Tensor<T>, w: &Tensor<T>, window: &Window, groups:
         return Ok(Tensor::zeros(*y.shape()));
     }
     if let Some(filters) = grouped::pack(&geometry, w.data()) {
-        grouped::forward(&geometry, x.data(), &filters, y.data_mut(), Epilogue::NONE, None);
+        grouped::forward(&geometry, x.data(), &filters, y.data_mut(), Epilogue::NONE);
         return Ok(y);
     }
     match choose(&geometry, Pass::Training) {

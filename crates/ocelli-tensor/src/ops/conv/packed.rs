@@ -4,7 +4,7 @@ use super::algorithm::{Algorithm, Pass, choose};
 use super::{Geometry, forward, grouped, pack, winograd};
 use crate::ops::gemm::Packed;
 use crate::ops::gemm::gather::Epilogue;
-use crate::ops::{Activation, Window, activation};
+use crate::ops::{Activation, Window};
 use crate::{Element, Error, Result, Shape, Tensor};
 
 /// A convolution with fixed weights: `activation(conv2d(x, w) + bias + residual)`.
@@ -75,23 +75,17 @@ impl<T: Element> PackedConv<T> {
         let mut y = Tensor::scratch(shape);
         let (clamp, curve) = clamp_or_curve(self.activation);
         let bias = self.bias.as_ref().map(Tensor::data);
-        let epilogue = Epilogue { bias, residual: residual.map(Tensor::data), clamp };
+        let epilogue = Epilogue { bias, residual: residual.map(Tensor::data), clamp, curve };
         match &self.weights {
             Weights::Panels(packed) => forward(&g, x, packed, &mut y, epilogue),
             Weights::Winograd(packed) => winograd::forward(&g, x.data(), packed, y.data_mut(), epilogue),
-            Weights::Grouped(filters) => {
-                grouped::forward(&g, x.data(), filters, y.data_mut(), epilogue, curve);
-                return Ok(y);
-            }
+            Weights::Grouped(filters) => grouped::forward(&g, x.data(), filters, y.data_mut(), epilogue),
         }
-        Ok(match curve {
-            Some(curve) => activation(&y, curve),
-            None => y,
-        })
+        Ok(y)
     }
 }
 
-/// An activation as bounds, which the product's registers take, or what is left to do behind it.
+/// An activation as bounds, or as a curve.
 pub(super) fn clamp_or_curve<T: Element>(activation: Option<Activation>) -> (Option<[T; 2]>, Option<Activation>) {
     match activation {
         Some(Activation::Relu) => (Some([T::ZERO, -T::NEG_INFINITY]), None),

@@ -10,6 +10,7 @@
 pub use super::tile::Finish;
 use super::tile::{self, Block, with_tile};
 use super::{Grid, Packed, Shared, grid};
+use crate::ops::Activation;
 use crate::simd::{Kernel, Simd};
 use crate::{Element, threads};
 
@@ -30,7 +31,7 @@ pub(crate) struct Rows<'a, T> {
     pub k: usize,
 }
 
-/// What follows the product, in registers: `clamp(C + bias + residual)`.
+/// What follows the product: `curve(clamp(C + bias + residual))`.
 #[derive(Clone, Copy)]
 pub(crate) struct Epilogue<'a, T> {
     /// One number a column of the output.
@@ -39,11 +40,13 @@ pub(crate) struct Epilogue<'a, T> {
     pub residual: Option<&'a [T]>,
     /// Lowest and highest result.
     pub clamp: Option<[T; 2]>,
+    /// An activation that is no clamp.
+    pub curve: Option<Activation>,
 }
 
 impl<T> Epilogue<'_, T> {
     /// Nothing.
-    pub const NONE: Self = Epilogue { bias: None, residual: None, clamp: None };
+    pub const NONE: Self = Epilogue { bias: None, residual: None, clamp: None, curve: None };
 }
 
 impl<T: Copy> Epilogue<'_, T> {
@@ -59,6 +62,7 @@ impl<T: Copy> Epilogue<'_, T> {
             bias: self.bias.map_or(null, <[T]>::as_ptr),
             residual: self.residual.map_or(null, <[T]>::as_ptr),
             clamp: self.clamp,
+            curve: self.curve,
         }
     }
 }
@@ -255,6 +259,9 @@ impl<T: Element> Kernel<T> for Tiles<'_, T> {
                         // SAFETY: the promise made to `Panels::run`; a panel has `taps · k` rows, and `vectors` is chosen by `live`.
                         unsafe {
                             with_tile!(S, tile.len(), vectors, |R, V| tile::gather::<T, S, R, V>(simd, &block));
+                            if let Some(curve) = block.finish.and_then(|finish| finish.curve) {
+                                tile::bend(simd, curve, &block, tile.len());
+                            }
                         }
                     }
                 }

@@ -8,6 +8,7 @@
 #![allow(clippy::needless_range_loop)]
 
 use crate::Element;
+use crate::ops::Activation;
 use crate::simd::Simd;
 
 /// What is done to C when its last addend is in.
@@ -19,6 +20,8 @@ pub struct Finish<T> {
     pub residual: *const T,
     /// Results are clamped from below and above; NaN passes.
     pub clamp: Option<[T; 2]>,
+    /// An activation that comes last, by [`bend`].
+    pub curve: Option<Activation>,
 }
 
 /// A block of a gathered product: `ROWS` rows, one panel, some taps, some of each tap's `k`.
@@ -186,6 +189,25 @@ unsafe fn finish<T: Element, S: Simd<T>, const ROWS: usize, const VECTORS: usize
         for row in acc.iter_mut() {
             for c in row.iter_mut() {
                 *c = simd.min(high, simd.max(low, *c));
+            }
+        }
+    }
+}
+
+/// C = curve(C) over `rows` rows of a block that has been computed. Curves are long: a loop over what was just stored keeps
+/// them from being repeated for every register of every tile.
+///
+/// # Safety
+/// As for [`gather`].
+#[inline(always)]
+pub(super) unsafe fn bend<T: Element, S: Simd<T>>(simd: S, curve: Activation, block: &Block<'_, T>, rows: usize) {
+    for i in 0..rows {
+        for c in (0..block.live).step_by(S::LANES) {
+            let lanes = S::LANES.min(block.live - c);
+            // SAFETY: the caller's promise; `live` columns are the block's.
+            unsafe {
+                let out = block.out.add(*block.targets.add(i) + block.column + c);
+                store(simd, curve.activate(simd, load(simd, out, lanes)), out, lanes);
             }
         }
     }

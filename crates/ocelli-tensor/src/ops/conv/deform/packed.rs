@@ -2,10 +2,10 @@
 
 use super::super::packed::clamp_or_curve;
 use super::{DeformConv2d, Deformed, Field, forward};
+use crate::ops::Activation;
 use crate::ops::conv::{Geometry, pack};
 use crate::ops::gemm::Packed;
 use crate::ops::gemm::gather::Epilogue;
-use crate::ops::{Activation, activation};
 use crate::{Element, Error, Result, Shape, Tensor};
 
 /// A deformable convolution with fixed weights: `activation(deform_conv2d(x, offset, mask, w) + bias + residual)`.
@@ -56,12 +56,9 @@ impl<T: Element> PackedDeformConv<T> {
         }
         let (clamp, curve) = clamp_or_curve(self.activation);
         let bias = self.bias.as_ref().map(Tensor::data);
-        let epilogue = Epilogue { bias, residual: residual.map(Tensor::data), clamp };
+        let epilogue = Epilogue { bias, residual: residual.map(Tensor::data), clamp, curve };
         let mut y = Tensor::scratch(shape);
         forward(&g, &Field::new(&g, x, offset, mask), &self.weights, &mut y, epilogue);
-        Ok(match curve {
-            Some(curve) => activation(&y, curve),
-            None => y,
-        })
+        Ok(y)
     }
 }

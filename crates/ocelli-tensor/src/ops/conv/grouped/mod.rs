@@ -28,7 +28,6 @@ pub use sums::SumRow;
 use windows::Windows;
 
 use super::Geometry;
-use crate::ops::Activation;
 use crate::ops::gemm::gather::Epilogue;
 use crate::ops::gemm::{Grid, Shared, cut};
 use crate::simd::{self, Kernel, Simd};
@@ -74,18 +73,11 @@ pub(super) fn pack<T: Element>(g: &Geometry, w: &[T]) -> Option<Filters<T>> {
     Filters::new(w, &Taps::new(&g.forward_grid()), g.groups, g.group(), Direction::Forward)
 }
 
-/// Writes `curve(epilogue(conv2d(x, w)))` to `y`.
-pub(super) fn forward<T: Element>(
-    g: &Geometry,
-    x: &[T],
-    filters: &Filters<T>,
-    y: &mut [T],
-    epilogue: Epilogue<'_, T>,
-    curve: Option<Activation>,
-) {
+/// Writes `epilogue(conv2d(x, w))` to `y`.
+pub(super) fn forward<T: Element>(g: &Geometry, x: &[T], filters: &Filters<T>, y: &mut [T], epilogue: Epilogue<'_, T>) {
     let grid = g.forward_grid();
     let pass = Pass { taps: Taps::new(&grid), filters, grid };
-    gather(&[pass], x, y, epilogue, curve);
+    gather(&[pass], x, y, epilogue);
 }
 
 /// Writes the input's gradient to `dx`, if the kernels of this module serve the convolution; else returns `false`.
@@ -98,7 +90,7 @@ pub(super) fn backward_input<T: Element>(g: &Geometry, dy: &[T], w: &[T], dx: &m
     let Some(filters) = grids.iter().map(pack).collect::<Option<Vec<_>>>() else { return false };
     let passes: Vec<_> =
         grids.into_iter().zip(&filters).map(|(grid, filters)| Pass { taps: Taps::new(&grid), filters, grid }).collect();
-    gather(&passes, dy, dx, Epilogue::NONE, None);
+    gather(&passes, dy, dx, Epilogue::NONE);
     true
 }
 
@@ -125,13 +117,7 @@ impl Pieces {
 }
 
 /// Writes what the passes' grids say to their targets in `y`, all of which they cover.
-fn gather<T: Element>(
-    passes: &[Pass<'_, T>],
-    x: &[T],
-    y: &mut [T],
-    epilogue: Epilogue<'_, T>,
-    curve: Option<Activation>,
-) {
+fn gather<T: Element>(passes: &[Pass<'_, T>], x: &[T], y: &mut [T], epilogue: Epilogue<'_, T>) {
     let Some(Pass { grid: Grid { batch, target: [height, width], .. }, filters, .. }) = passes.first() else { return };
     let (rows, channels) = (batch * height, &filters.channels);
     assert_eq!(y.len(), rows * width * channels.outputs, "the output has the targets");
@@ -163,7 +149,7 @@ fn gather<T: Element>(
                     bias: epilogue.bias.map_or(std::ptr::null(), <[T]>::as_ptr),
                     residual: epilogue.residual.map_or(std::ptr::null(), |residual| residual[at..].as_ptr()),
                     clamp: epilogue.clamp,
-                    curve,
+                    curve: epilogue.curve,
                 };
                 // SAFETY: the windows lie in x (checked where they are made), whose channels, like the outputs', are
                 // those that the filters were packed for; the outputs are checked above, and no two tasks have both

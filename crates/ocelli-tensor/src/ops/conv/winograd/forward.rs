@@ -206,7 +206,7 @@ impl Window {
     ) {
         let zero = simd.splat(T::ZERO);
         let mut half = [[zero; INPUTS]; OUTPUTS];
-        let Epilogue { bias, residual, clamp } = pass.epilogue;
+        let Epilogue { bias, residual, clamp, curve } = pass.epilogue;
         // Without a clamp: what leaves every number as it is.
         let [low, high] = clamp.unwrap_or([T::NEG_INFINITY, -T::NEG_INFINITY]).map(|bound| simd.splat(bound));
         // SAFETY: the caller's promise; bias and residual are as long as the output's channels and elements (checked in
@@ -247,6 +247,9 @@ impl Window {
                         value = simd.add(value, load::<T, S, PARTIAL>(simd, residual.as_ptr().add(at), n));
                     }
                     value = simd.min(high, simd.max(low, value));
+                    if let Some(curve) = curve {
+                        value = curve.activate(simd, value);
+                    }
                     if PARTIAL {
                         simd.store_partial_ptr(value, pass.y.add(at), n);
                     } else {
