@@ -19,6 +19,10 @@ use crate::{Element, threads};
 const DEPTH_BYTES: usize = 32 * 1024;
 /// Bytes of A that a task walks again for every panel, meant to stay in the second-level cache.
 const ROWS_BYTES: usize = 256 * 1024;
+/// Bytes from a line of a first-level cache to the next of its set, and the rows of A whose lines a set can hold beside one
+/// of B: the cache has 8 ways or more.
+const SET_BYTES: usize = 4096;
+const SET_ROWS: usize = 7;
 /// Tasks that a product is cut into if it is large enough, and the multiply-adds that make a task worth it.
 const TASKS: usize = 32;
 const TASK_MACS: usize = 1 << 19;
@@ -174,6 +178,7 @@ impl<T: Element> Task<'_, T> {
             targets: &targets,
             taps: self.grid.taps.len(),
             k: self.a.k,
+            apart: self.grid.step[1] * self.a.columns,
             b: self.b,
             group: self.group,
             panels: self.panels,
@@ -195,6 +200,8 @@ pub struct Panels<'a, T: Element> {
     pub targets: &'a [usize],
     pub taps: usize,
     pub k: usize,
+    /// Elements between neighbouring rows, most of the time.
+    pub apart: usize,
     pub b: &'a Packed<T>,
     pub group: usize,
     pub panels: std::ops::Range<usize>,
@@ -224,7 +231,9 @@ impl<T: Element> Kernel<T> for Tiles<'_, T> {
     fn run<S: Simd<T>>(self, simd: S) {
         let this = self.0;
         let (rows, k, taps) = (this.targets.len(), this.k, this.taps);
-        let tiles = rows.div_ceil(S::TILE_ROWS);
+        // Rows whose addresses agree in these bits compete for one set of the first-level cache.
+        let conflict = (this.apart * size_of::<T>()).is_multiple_of(SET_BYTES);
+        let tiles = rows.div_ceil(if conflict { S::TILE_ROWS.min(SET_ROWS) } else { S::TILE_ROWS });
         for panel in this.panels.clone() {
             let first_column = panel * this.b.width;
             let live = this.b.width.min(this.b.columns - first_column);

@@ -171,6 +171,7 @@ fn multiply<T: Element>(g: &Deformed, dy: &[T], weights: &[Packed<T>], d: &mut [
                 targets: &targets,
                 taps: 1,
                 k: cout,
+                apart: out_channels,
                 b: weights,
                 group,
                 panels: 0..weights.panels(),

@@ -169,6 +169,7 @@ fn multiply<T: Element>(g: &Deformed, sampled: &[T], weights: &Packed<T>, y: &mu
             targets: &targets,
             taps,
             k: cin,
+            apart: taps * in_channels,
             b: weights,
             group,
             panels: 0..weights.panels(),
