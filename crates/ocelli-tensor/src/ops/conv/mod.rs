@@ -125,7 +125,8 @@ pub fn conv2d<T: Element>(x: &Tensor<T>, w: &Tensor<T>, window: &Window, groups:
     match choose(&geometry, Pass::Training) {
         Algorithm::Im2col => return im2col::conv2d_im2col(x, w, window),
         Algorithm::Winograd => {
-            winograd::forward(&geometry, x.data(), &winograd::pack(w), y.data_mut(), Epilogue::NONE);
+            let w = winograd::pack(w, winograd::outputs(&geometry, Pass::Training));
+            winograd::forward(&geometry, x.data(), &w, y.data_mut(), Epilogue::NONE);
         }
         Algorithm::Direct => forward(&geometry, x, &pack(&geometry, w), &mut y, Epilogue::NONE),
     }
@@ -181,7 +182,7 @@ pub fn conv2d_backward_input<T: Element>(
             ..g
         };
         let mut dx = Tensor::scratch(*x_shape);
-        let w = winograd::pack(&winograd::flipped(w));
+        let w = winograd::pack(&winograd::flipped(w), winograd::outputs(&turned, Pass::Training));
         winograd::forward(&turned, dy.data(), &w, dx.data_mut(), Epilogue::NONE);
         return Ok(dx);
     }

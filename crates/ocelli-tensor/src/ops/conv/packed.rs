@@ -49,7 +49,7 @@ impl<T: Element> PackedConv<T> {
         }
         let weights = match (grouped::pack(&g, w.data()), choose(&g, Pass::Inference)) {
             (Some(filters), _) => Weights::Grouped(filters),
-            (None, Algorithm::Winograd) => Weights::Winograd(winograd::pack(w)),
+            (None, Algorithm::Winograd) => Weights::Winograd(winograd::pack(w, winograd::outputs(&g, Pass::Inference))),
             (None, Algorithm::Direct | Algorithm::Im2col) => Weights::Panels(pack(&g, w)),
         };
         Ok(PackedConv { weights, w_shape: *w.shape(), bias: bias.cloned(), activation, window, groups })

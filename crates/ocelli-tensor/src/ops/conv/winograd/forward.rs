@@ -7,7 +7,7 @@
 use std::ops::Range;
 
 use super::planes::{self, Planes, View};
-use super::transform::{FREQUENCIES, INPUTS, Map, OUTPUTS, Output};
+use super::transform::{INPUTS, Input, Map, OUTPUTS, Output, SMALL_INPUTS, SMALL_OUTPUTS};
 use super::{Geometry, Tiles, product};
 use crate::ops::gemm::gather::Epilogue;
 use crate::ops::gemm::{Packed, cut};
@@ -37,9 +37,10 @@ pub(in super::super) fn forward<T: Element>(
     y: &mut [T],
     epilogue: Epilogue<'_, T>,
 ) {
-    let tiles = Tiles::new(g);
-    let (cin, cout) = (g.in_channels, g.out_channels);
-    assert_eq!([u.groups, u.depth, u.columns], [FREQUENCIES, cin, cout], "transformed weights");
+    let small = u.groups == SMALL_INPUTS * SMALL_INPUTS;
+    let tiles = Tiles::new(g, if small { SMALL_OUTPUTS } else { OUTPUTS });
+    let (cin, cout, frequencies) = (g.in_channels, g.out_channels, tiles.frequencies());
+    assert_eq!([u.groups, u.depth, u.columns], [frequencies, cin, cout], "transformed weights");
     assert_eq!(x.len(), g.batch * g.input[0] * g.input[1] * cin);
     assert_eq!(y.len(), g.batch * g.output[0] * g.output[1] * cout);
     assert!(epilogue.bias.is_none_or(|bias| bias.len() == cout));
@@ -55,7 +56,7 @@ pub(in super::super) fn forward<T: Element>(
         let groups = groups(OWN[1]);
         threads::for_each(blocks, |b| {
             let tiles = cut(count, blocks, b);
-            let mut v = Planes::new(tiles.len(), cin, row_width);
+            let mut v = Planes::new(frequencies, tiles.len(), cin, row_width);
             let v = v.view();
             pass.dispatch(Step::Input { tiles: tiles.clone(), v, first: 0 });
             for group in 0..groups {
@@ -64,14 +65,14 @@ pub(in super::super) fn forward<T: Element>(
             }
         });
     } else {
-        let mut v = Planes::new(count, cin, row_width);
+        let mut v = Planes::new(frequencies, count, cin, row_width);
         let v = v.view();
         let chunks = (count * cin).div_ceil(TASK_CHANNELS).min(count);
         threads::for_each(chunks, |i| {
             let tiles = cut(count, chunks, i);
             pass.dispatch(Step::Input { first: tiles.start, tiles, v });
         });
-        let wanted = (FREQUENCIES * count * cin * cout / TASK_MACS).clamp(1, TASKS);
+        let wanted = (frequencies * count * cin * cout / TASK_MACS).clamp(1, TASKS);
         let (blocks, groups) = (count.div_ceil(SHARED[0]), groups(SHARED[1]));
         let groups = groups.max(wanted.div_ceil(blocks.max(1))).min(u.panels());
         let blocks = blocks.max(wanted.div_ceil(groups).min(count / LEAST_TILES));
@@ -120,26 +121,40 @@ impl<T: Element> Kernel<T> for Task<'_, T> {
 
     #[inline(always)]
     fn run<S: Simd<T>>(self, simd: S) {
+        match self.pass.tiles.outputs {
+            SMALL_OUTPUTS => self.run_tiles::<S, SMALL_INPUTS, SMALL_OUTPUTS>(simd),
+            _ => self.run_tiles::<S, INPUTS, OUTPUTS>(simd),
+        }
+    }
+}
+
+impl<T: Element> Task<'_, T> {
+    #[inline(always)]
+    fn run_tiles<S: Simd<T>, const IN: usize, const OUT: usize>(self, simd: S)
+    where
+        Input: Map<IN, IN>,
+        Output: Map<IN, OUT>,
+    {
         let pass = self.pass;
         match self.step {
             // SAFETY: this task alone has these rows of v.
             Step::Input { tiles, v, first } => unsafe {
-                planes::input(simd, &pass.tiles, tiles, (pass.x, pass.zeros), v, first);
+                planes::input::<T, S, IN, OUT>(simd, &pass.tiles, tiles, (pass.x, pass.zeros), v, first);
             },
             Step::Output { tiles, v, first, panels } => {
                 let width = panels.len() * pass.u.width;
                 let start = panels.start * pass.u.width;
                 let channels = start..pass.cout.min(start + width);
-                let mut m = Planes::new(tiles.len(), width, width);
+                let mut m = Planes::new(IN * IN, tiles.len(), width, width);
                 let m = m.view();
-                for f in 0..FREQUENCIES {
+                for f in 0..IN * IN {
                     let rows = first..first + tiles.len();
                     // SAFETY: v has been written by tasks that have ended; m is this task's.
                     unsafe { product::multiply(simd, f, (v, rows), (pass.u, panels.clone()), m) }
                 }
                 for (row, tile) in tiles.enumerate() {
                     // SAFETY: m is complete, and this task alone has these channels of the tile.
-                    unsafe { output(simd, pass, tile, (m, row), channels.clone()) }
+                    unsafe { output::<T, S, IN, OUT>(simd, pass, tile, (m, row), channels.clone()) }
                 }
             }
         }
@@ -151,19 +166,21 @@ impl<T: Element> Kernel<T> for Task<'_, T> {
 /// # Safety
 /// Nobody else may access these channels of the pixels, and m's row must be complete.
 #[inline(always)]
-unsafe fn output<T: Element, S: Simd<T>>(
+unsafe fn output<T: Element, S: Simd<T>, const IN: usize, const OUT: usize>(
     simd: S,
     pass: &Pass<'_, T>,
     tile: usize,
     (m, row): (View<T>, usize),
     channels: Range<usize>,
-) {
+) where
+    Output: Map<IN, OUT>,
+{
     let (n, [y, x]) = pass.tiles.at(tile);
     let [height, width] = pass.tiles.output;
     let corner = ((n * height + y) * width + x) * pass.cout;
     let window = Window {
         stride: m.stride,
-        size: [OUTPUTS.min(height - y), OUTPUTS.min(width - x)],
+        size: [OUT.min(height - y), OUT.min(width - x)],
         pitch: [width * pass.cout, pass.cout],
     };
     for channel in channels.clone().step_by(S::LANES) {
@@ -171,9 +188,9 @@ unsafe fn output<T: Element, S: Simd<T>>(
         // SAFETY: the caller's promise; these channels exist, and m has whole registers.
         unsafe {
             if n >= S::LANES {
-                window.output::<T, S, false>(simd, pass, from, (channel, S::LANES), corner + channel);
+                window.output::<T, S, IN, OUT, false>(simd, pass, from, (channel, S::LANES), corner + channel);
             } else {
-                window.output::<T, S, true>(simd, pass, from, (channel, n), corner + channel);
+                window.output::<T, S, IN, OUT, true>(simd, pass, from, (channel, n), corner + channel);
             }
         }
     }
@@ -196,30 +213,32 @@ impl Window {
     /// # Safety
     /// These channels must exist in m and the output, and be the caller's.
     #[inline(always)]
-    unsafe fn output<T: Element, S: Simd<T>, const PARTIAL: bool>(
+    unsafe fn output<T: Element, S: Simd<T>, const IN: usize, const OUT: usize, const PARTIAL: bool>(
         &self,
         simd: S,
         pass: &Pass<'_, T>,
         mut from: *const T,
         (channel, n): (usize, usize),
         at: usize,
-    ) {
+    ) where
+        Output: Map<IN, OUT>,
+    {
         let zero = simd.splat(T::ZERO);
-        let mut half = [[zero; INPUTS]; OUTPUTS];
+        let mut half = [[zero; IN]; OUT];
         let Epilogue { bias, residual, clamp, curve } = pass.epilogue;
         // Without a clamp: what leaves every number as it is.
         let [low, high] = clamp.unwrap_or([T::NEG_INFINITY, -T::NEG_INFINITY]).map(|bound| simd.splat(bound));
         // SAFETY: the caller's promise; bias and residual are as long as the output's channels and elements (checked in
         // `forward`).
         unsafe {
-            for x in 0..INPUTS {
-                let mut column = [zero; INPUTS];
-                for y in 0..INPUTS {
-                    column[y] = simd.load_ptr(from.add(y * INPUTS * self.stride));
+            for x in 0..IN {
+                let mut column = [zero; IN];
+                for y in 0..IN {
+                    column[y] = simd.load_ptr(from.add(y * IN * self.stride));
                 }
                 from = from.wrapping_add(self.stride);
                 let column = Output::apply(simd, column);
-                for y in 0..OUTPUTS {
+                for y in 0..OUT {
                     half[y][x] = column[y];
                 }
             }
@@ -227,17 +246,17 @@ impl Window {
                 Some(bias) => load::<T, S, PARTIAL>(simd, bias.as_ptr().add(channel), n),
                 None => zero,
             };
-            for y in 0..OUTPUTS {
+            for y in 0..OUT {
                 if y >= self.size[0] {
                     break;
                 }
                 let at = at + y * self.pitch[0];
                 let values = Output::apply(simd, half[y]);
-                for x in 0..OUTPUTS {
+                for x in 0..OUT {
                     let at = at + x * self.pitch[1];
                     if channel.is_multiple_of(S::LINE) {
                         // The tile to the right writes here next.
-                        simd.prefetch(pass.y.wrapping_add(at + OUTPUTS * self.pitch[1]));
+                        simd.prefetch(pass.y.wrapping_add(at + OUT * self.pitch[1]));
                     }
                     if x >= self.size[1] {
                         continue;

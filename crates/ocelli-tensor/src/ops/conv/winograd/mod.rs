@@ -1,7 +1,10 @@
-//! Winograd's convolution F(4×4, 3×3): a quarter of the multiplications of the direct one, for 3×3 kernels of stride 1.
+//! Winograd's convolution F(4×4, 3×3): a quarter of the multiplications of the direct one, for 3×3 kernels of stride 1;
+//! and F(2×2, 3×3), 4/9 of them, for maps of a few pixels, where the transformed weights are most of what is read: 16
+//! numbers in place of 36.
 //!
 //! The output is cut into tiles of 4×4 pixels, each of which depends on 6×6 input pixels. Both are transformed
-//! ([`transform`]) so that convolution becomes, for each of 36 frequencies, a matrix product over channels:
+//! ([`transform`]) so that convolution becomes, for each of 36 frequencies, a matrix product over channels (tiles of 2×2
+//! pixels depend on 4×4, and have 16 frequencies):
 //!
 //! ```text
 //! forward           V = Bᵀ x B    U = G w Gᵀ    M_f = V_f · U_f         y  = Aᵀ M A
@@ -29,37 +32,52 @@ use crate::ops::Window;
 pub(super) use forward::forward;
 pub(super) use weight::{backward_weight, flipped, pack};
 
-use transform::{FREQUENCIES, INPUTS, OUTPUTS, TAPS};
+use transform::{OUTPUTS, SMALL_OUTPUTS, TAPS};
 
 /// Whether the geometry is one that this algorithm can do.
 pub(super) fn applies(window: &Window, groups: usize) -> bool {
     window.kernel_size == [3, 3] && window.stride == [1, 1] && window.dilation == [1, 1] && groups == 1
 }
 
-/// Whether this algorithm is the faster one, by a model of both costs in multiply-adds of its product. Its constants are
-/// rounded from measurements of layers of ResNet, DenseNet, GoogLeNet and VGG, at 1 to 16 images, on AVX2 and AVX-512.
+/// Whether this algorithm is the faster one. The constants of the model are rounded from measurements of layers of
+/// ResNet, DenseNet, GoogLeNet and VGG, at 1 to 16 images, on AVX2 and AVX-512.
 pub(super) fn wins(g: &Geometry, pass: Pass) -> bool {
     /// The direct product's loops are a tenth less busy.
     const DIRECT: f64 = 1.1;
-    /// Transforming one channel of a tile.
-    const TRANSFORM: f64 = 500.0;
-    /// One transformed weight channel (of 36 numbers): read from memory, or in training made (or unmade) as well.
-    const READ_WEIGHT: f64 = 100.0;
-    const MAKE_WEIGHT: f64 = 800.0;
-    let [tiles, pixels] = [Tiles::new(g).len(), g.batch * g.output[0] * g.output[1]].map(|n| n as f64);
+    let [pixels, cin, cout] = [g.batch * g.output[0] * g.output[1], g.in_channels, g.out_channels].map(|n| n as f64);
+    let read = if pass == Pass::Inference { READ_WEIGHT } else { 0.0 };
+    let direct = (DIRECT * pixels + read) * (TAPS * TAPS) as f64 * cin * cout;
+    cost(g, pass, outputs(g, pass)) < direct
+}
+
+/// The outputs of a tile along an axis that make the algorithm fastest.
+pub(super) fn outputs(g: &Geometry, pass: Pass) -> usize {
+    let small = pass != Pass::Weight && cost(g, pass, SMALL_OUTPUTS) < cost(g, pass, OUTPUTS);
+    if small { SMALL_OUTPUTS } else { OUTPUTS }
+}
+
+/// A number of a weight, read from memory once.
+const READ_WEIGHT: f64 = 8.0;
+
+/// The cost in multiply-adds of the product.
+fn cost(g: &Geometry, pass: Pass, outputs: usize) -> f64 {
+    /// Transforming a number of a channel of a tile.
+    const TRANSFORM: f64 = 14.0;
+    /// In training, a number of a transformed weight is made (or unmade) as well.
+    const MAKE_WEIGHT: f64 = 22.0;
+    let tiles = Tiles::new(g, outputs);
+    let [count, frequencies] = [tiles.len(), tiles.frequencies()].map(|n| n as f64);
     let [cin, cout] = [g.in_channels, g.out_channels].map(|n| n as f64);
-    let weight = match pass {
-        Pass::Inference => READ_WEIGHT,
-        Pass::Training | Pass::Weight => MAKE_WEIGHT,
-    };
-    let direct = DIRECT * (TAPS * TAPS) as f64 * pixels * cin * cout;
-    FREQUENCIES as f64 * tiles * cin * cout + TRANSFORM * tiles * (cin + cout) + weight * cin * cout < direct
+    let weight = if pass == Pass::Inference { READ_WEIGHT } else { MAKE_WEIGHT };
+    frequencies * (count * cin * cout + TRANSFORM * count * (cin + cout) + weight * cin * cout)
 }
 
 /// The tiles of an output.
 #[derive(Debug, Clone, Copy)]
 struct Tiles {
     batch: usize,
+    /// Outputs of a tile along an axis.
+    outputs: usize,
     input: [usize; 2],
     output: [usize; 2],
     padding: [usize; 2],
@@ -68,14 +86,19 @@ struct Tiles {
 }
 
 impl Tiles {
-    fn new(g: &Geometry) -> Self {
+    fn new(g: &Geometry, outputs: usize) -> Self {
         Tiles {
             batch: g.batch,
+            outputs,
             input: g.input,
             output: g.output,
             padding: [g.window.padding.top, g.window.padding.left],
-            grid: g.output.map(|size| size.div_ceil(OUTPUTS)),
+            grid: g.output.map(|size| size.div_ceil(outputs)),
         }
+    }
+
+    fn frequencies(&self) -> usize {
+        (self.outputs + TAPS - 1).pow(2)
     }
 
     fn len(&self) -> usize {
@@ -85,20 +108,20 @@ impl Tiles {
     /// The image, and the first output row and column of a tile.
     fn at(&self, tile: usize) -> (usize, [usize; 2]) {
         let [height, width] = self.grid;
-        (tile / (height * width), [tile / width % height * OUTPUTS, tile % width * OUTPUTS])
+        (tile / (height * width), [tile / width % height * self.outputs, tile % width * self.outputs])
     }
 
     /// Pointers to the pixels under a tile's `SIZE × SIZE` window over rows of `channels`; `zeros` where it leaves the
-    /// image of the given size.
+    /// image of the given size, whose first pixel lies `padding` pixels from the first tile's.
     fn pixels<T: Element, const SIZE: usize>(
         &self,
         (n, [y, x]): (usize, [usize; 2]),
         size: [usize; 2],
+        padding: [usize; 2],
         (data, channels): (&[T], usize),
         zeros: &[T],
     ) -> [[*const T; SIZE]; SIZE] {
         let mut pixels = [[zeros[..channels].as_ptr(); SIZE]; SIZE];
-        let padding = if SIZE == INPUTS { self.padding } else { [0, 0] };
         for (dy, row) in pixels.iter_mut().enumerate() {
             for (dx, pixel) in row.iter_mut().enumerate() {
                 // What lies above or to the left wraps to a huge number, outside like what lies below.

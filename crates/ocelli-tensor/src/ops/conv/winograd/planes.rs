@@ -1,7 +1,7 @@
-//! Transformed tiles: 36 planes, one a frequency, of tiles × channels.
+//! Transformed tiles: planes, one a frequency, of tiles × channels.
 
 use super::Tiles;
-use super::transform::{FREQUENCIES, INPUTS, Input, Map, OUTPUTS, OutputAdjoint};
+use super::transform::{INPUTS, Input, Map, OUTPUTS, OutputAdjoint};
 use crate::simd::Simd;
 use crate::{Element, Tensor};
 
@@ -15,11 +15,11 @@ pub(super) struct Planes<T: Element> {
 }
 
 impl<T: Element> Planes<T> {
-    /// Planes of unspecified content, for at least `channels` channels in whole panels.
-    pub fn new(rows: usize, channels: usize, width: usize) -> Self {
+    /// So many planes of unspecified content, for at least `channels` channels in whole panels.
+    pub fn new(frequencies: usize, rows: usize, channels: usize, width: usize) -> Self {
         let stride = rows * channels.next_multiple_of(width) + GAP;
-        let mut data = Tensor::scratch([FREQUENCIES, stride]);
-        let view = View { data: data.data_mut().as_mut_ptr(), stride, rows, channels, width };
+        let mut data = Tensor::scratch([frequencies, stride]);
+        let view = View { data: data.data_mut().as_mut_ptr(), frequencies, stride, rows, channels, width };
         Planes { data, view }
     }
 
@@ -32,6 +32,7 @@ impl<T: Element> Planes<T> {
 #[derive(Clone, Copy)]
 pub(super) struct View<T> {
     data: *mut T,
+    pub frequencies: usize,
     /// Elements from a plane to the next.
     pub stride: usize,
     pub rows: usize,
@@ -48,7 +49,7 @@ impl<T: Element> View<T> {
     /// The element of plane `f` at a row and channel.
     #[inline(always)]
     pub fn at(&self, f: usize, row: usize, channel: usize) -> *mut T {
-        assert!(f < FREQUENCIES && row < self.rows && channel < self.channels);
+        assert!(f < self.frequencies && row < self.rows && channel < self.channels);
         let panel = channel / self.width;
         // SAFETY: the element lies within the buffer, as just asserted.
         unsafe { self.data.add(f * self.stride + (panel * self.rows + row) * self.width + channel % self.width) }
@@ -60,18 +61,20 @@ impl<T: Element> View<T> {
 /// # Safety
 /// Nobody else may access these rows.
 #[inline(always)]
-pub(super) unsafe fn input<T: Element, S: Simd<T>>(
+pub(super) unsafe fn input<T: Element, S: Simd<T>, const IN: usize, const OUT: usize>(
     simd: S,
     tiles: &Tiles,
     range: std::ops::Range<usize>,
     (x, zeros): (&[T], &[T]),
     planes: View<T>,
     first: usize,
-) {
+) where
+    Input: Map<IN, IN>,
+{
     for (i, tile) in range.enumerate() {
-        let pixels = tiles.pixels::<T, INPUTS>(tiles.at(tile), tiles.input, (x, planes.channels), zeros);
+        let pixels = tiles.pixels::<T, IN>(tiles.at(tile), tiles.input, tiles.padding, (x, planes.channels), zeros);
         // SAFETY: the pixels have all channels, and the row is the caller's.
-        unsafe { each_vector::<T, S, Input, INPUTS>(simd, &pixels, planes, first + i) };
+        unsafe { each_vector::<T, S, Input, IN, IN, OUT>(simd, &pixels, planes, first + i) };
     }
 }
 
@@ -89,9 +92,9 @@ pub(super) unsafe fn output_adjoint<T: Element, S: Simd<T>>(
     first: usize,
 ) {
     for (i, tile) in range.enumerate() {
-        let pixels = tiles.pixels::<T, OUTPUTS>(tiles.at(tile), tiles.output, (dy, planes.channels), zeros);
+        let pixels = tiles.pixels::<T, OUTPUTS>(tiles.at(tile), tiles.output, [0, 0], (dy, planes.channels), zeros);
         // SAFETY: the pixels have all channels, and the row is the caller's.
-        unsafe { each_vector::<T, S, OutputAdjoint, OUTPUTS>(simd, &pixels, planes, first + i) };
+        unsafe { each_vector::<T, S, OutputAdjoint, OUTPUTS, INPUTS, OUTPUTS>(simd, &pixels, planes, first + i) };
     }
 }
 
@@ -101,7 +104,14 @@ pub(super) unsafe fn output_adjoint<T: Element, S: Simd<T>>(
 /// # Safety
 /// Each pixel must have the planes' channels, and nobody else may access the row.
 #[inline(always)]
-unsafe fn each_vector<T: Element, S: Simd<T>, M: Map<SIZE, INPUTS>, const SIZE: usize>(
+unsafe fn each_vector<
+    T: Element,
+    S: Simd<T>,
+    M: Map<SIZE, IN>,
+    const SIZE: usize,
+    const IN: usize,
+    const OUT: usize,
+>(
     simd: S,
     pixels: &[[*const T; SIZE]; SIZE],
     planes: View<T>,
@@ -112,8 +122,8 @@ unsafe fn each_vector<T: Element, S: Simd<T>, M: Map<SIZE, INPUTS>, const SIZE: 
         if c.is_multiple_of(S::LINE) {
             // What the tile to the right will read and this one doesn't: its streams are too many for the hardware.
             for row in pixels {
-                for pixel in &row[SIZE - OUTPUTS..] {
-                    simd.prefetch(pixel.wrapping_add(OUTPUTS * planes.channels + c));
+                for pixel in &row[SIZE - OUT..] {
+                    simd.prefetch(pixel.wrapping_add(OUT * planes.channels + c));
                 }
             }
         }
@@ -121,15 +131,15 @@ unsafe fn each_vector<T: Element, S: Simd<T>, M: Map<SIZE, INPUTS>, const SIZE: 
         // SAFETY: the caller's promise; a panel has whole registers.
         unsafe {
             if n >= S::LANES {
-                window::<T, S, M, SIZE, false>(simd, pixels, c, S::LANES, to, planes.stride);
+                window::<T, S, M, SIZE, IN, false>(simd, pixels, c, S::LANES, to, planes.stride);
             } else {
-                window::<T, S, M, SIZE, true>(simd, pixels, c, n, to, planes.stride);
+                window::<T, S, M, SIZE, IN, true>(simd, pixels, c, n, to, planes.stride);
             }
         }
     }
 }
 
-/// The map of a window at `n` channels from `c` on (`PARTIAL`: fewer than a register has) to 36 places `stride` apart.
+/// The map of a window at `n` channels from `c` on (`PARTIAL`: fewer than a register has) to `IN²` places `stride` apart.
 ///
 /// Its first half, over columns, goes through the stack; results of the second are stored as they come, because no
 /// processor has the registers for a tile.
@@ -137,7 +147,7 @@ unsafe fn each_vector<T: Element, S: Simd<T>, M: Map<SIZE, INPUTS>, const SIZE: 
 /// # Safety
 /// The pixels must have these channels, and the places, of a register each, must be the caller's.
 #[inline(always)]
-unsafe fn window<T: Element, S: Simd<T>, M: Map<SIZE, INPUTS>, const SIZE: usize, const PARTIAL: bool>(
+unsafe fn window<T: Element, S: Simd<T>, M: Map<SIZE, IN>, const SIZE: usize, const IN: usize, const PARTIAL: bool>(
     simd: S,
     pixels: &[[*const T; SIZE]; SIZE],
     c: usize,
@@ -146,7 +156,7 @@ unsafe fn window<T: Element, S: Simd<T>, M: Map<SIZE, INPUTS>, const SIZE: usize
     stride: usize,
 ) {
     let zero = simd.splat(T::ZERO);
-    let mut half = [[zero; SIZE]; INPUTS];
+    let mut half = [[zero; SIZE]; IN];
     // SAFETY: the caller's promise.
     unsafe {
         for x in 0..SIZE {
@@ -156,13 +166,13 @@ unsafe fn window<T: Element, S: Simd<T>, M: Map<SIZE, INPUTS>, const SIZE: usize
                 column[y] = if PARTIAL { simd.load_partial_ptr(from, n) } else { simd.load_ptr(from) };
             }
             let column = M::apply(simd, column);
-            for y in 0..INPUTS {
+            for y in 0..IN {
                 half[y][x] = column[y];
             }
         }
-        for y in 0..INPUTS {
+        for y in 0..IN {
             let values = M::apply(simd, half[y]);
-            for x in 0..INPUTS {
+            for x in 0..IN {
                 simd.store_ptr(values[x], to);
                 to = to.wrapping_add(stride);
             }

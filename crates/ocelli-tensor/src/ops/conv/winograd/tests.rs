@@ -1,9 +1,12 @@
 //! What the tests of all convolutions don't reach: many tiles, deep and wide products, several blocks of sums.
 
+use super::transform::{OUTPUTS, SMALL_OUTPUTS};
+use super::{Geometry, Pass, forward, outputs, pack};
 use crate::ops::conv::{Algorithm, conv2d, conv2d_backward_input, conv2d_backward_weight, with_algorithm};
+use crate::ops::gemm::gather::Epilogue;
 use crate::ops::testing::{Rng, on_every_isa, same_bits};
 use crate::ops::{Padding, Window};
-use crate::{Element, Tensor};
+use crate::{Element, Shape, Tensor};
 
 /// An input, weights and an output gradient.
 struct Case<T: Element>([Tensor<T>; 3], Window);
@@ -51,6 +54,33 @@ fn results_match_the_direct_ones_in_double_precision() {
         let got = Case::<f64>::new(batch, size, channels).run(Algorithm::Winograd);
         assert!(got.iter().zip(&expected).all(|(got, expected)| got.relative_error(expected) < 7e-13));
     }
+}
+
+#[test]
+fn tiles_of_either_size_match_the_direct_result() {
+    for (batch, size, channels) in SIZES {
+        let Case([x, w, _], window) = Case::<f64>::new(batch, size, channels);
+        let expected = with_algorithm(Algorithm::Direct, || conv2d(&x, &w, &window, 1)).unwrap();
+        let [x, w, expected] = [x, w, expected].map(|x| x.cast::<f32>());
+        let g = Geometry::new("conv2d", x.shape(), w.shape(), &window, 1).unwrap();
+        for (outputs, bound) in [(SMALL_OUTPUTS, 2e-6), (OUTPUTS, 2.1e-5)] {
+            on_every_isa(|| {
+                let mut y = Tensor::zeros(*expected.shape());
+                forward(&g, x.data(), &pack(&w, outputs), y.data_mut(), Epilogue::NONE);
+                let error = y.relative_error(&expected);
+                assert!(error < bound, "{outputs} outputs of {batch} × {size:?}, {channels:?}: off by {error:e}");
+            });
+        }
+    }
+}
+
+#[test]
+fn few_pixels_and_many_channels_take_small_tiles() {
+    let choice = |size: usize, channels: usize| {
+        let [x, w] = [[1, size, size, channels], [3, 3, channels, channels]].map(Shape::from);
+        outputs(&Geometry::new("conv2d", &x, &w, &Window::square(3).padding(1), 1).unwrap(), Pass::Inference)
+    };
+    assert_eq!([choice(7, 512), choice(14, 256), choice(56, 64)], [SMALL_OUTPUTS, OUTPUTS, OUTPUTS]);
 }
 
 #[test]

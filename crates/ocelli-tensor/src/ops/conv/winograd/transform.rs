@@ -1,4 +1,4 @@
-//! The one-dimensional transforms of F(4, 3), with the interpolation points 0, ±1, ±2, ∞.
+//! The one-dimensional transforms of F(4, 3), with the interpolation points 0, ±1, ±2, ∞, and F(2, 3), with 0, ±1, ∞.
 //!
 //! `y = Aᵀ [(G g) ⊙ (Bᵀ d)]` gives four outputs of a filter g of three taps over six inputs d, with six multiplications
 //! instead of twelve. Applied to rows and columns: 36 instead of 144. Lavin & Gray, *Fast Algorithms for Convolutional
@@ -11,18 +11,27 @@
 //!      ⎢0 −2 −1  2 1 0⎥        ⎢¹⁄₂₄ ¹⁄₁₂  ⅙ ⎥         ⎢0 1  1 4  4 0⎥
 //!      ⎢0  2 −1 −2 1 0⎥        ⎢¹⁄₂₄ −¹⁄₁₂ ⅙ ⎥         ⎣0 1 −1 8 −8 1⎦
 //!      ⎣0  4  0 −5 0 1⎦        ⎣ 0    0    1 ⎦
+//!
+//!      ⎡1  0 −1  0⎤            ⎡1  0  0⎤
+//! Bᵀ = ⎢0  1  1  0⎥        G = ⎢½  ½  ½⎥               Aᵀ = ⎡1 1  1  0⎤
+//!      ⎢0 −1  1  0⎥            ⎢½ −½  ½⎥                    ⎣0 1 −1 −1⎦
+//!      ⎣0  1  0 −1⎦            ⎣0  0  1⎦
 //! ```
 
 use crate::Element;
 use crate::simd::Simd;
 
-/// Outputs of a tile along an axis.
+/// Outputs of a large tile along an axis.
 pub(super) const OUTPUTS: usize = 4;
-/// Inputs of a tile along an axis.
+/// Inputs of a large tile along an axis.
 pub(super) const INPUTS: usize = 6;
+/// Outputs of a small tile along an axis.
+pub(super) const SMALL_OUTPUTS: usize = 2;
+/// Inputs of a small tile along an axis.
+pub(super) const SMALL_INPUTS: usize = 4;
 /// Taps along an axis.
 pub(super) const TAPS: usize = 3;
-/// Frequencies of a tile.
+/// Frequencies of a large tile.
 pub(super) const FREQUENCIES: usize = INPUTS * INPUTS;
 
 /// A linear map of `I` values to `O`, applied to registers lane by lane.
@@ -88,8 +97,23 @@ impl Map<INPUTS, INPUTS> for Input {
     }
 }
 
+impl Map<SMALL_INPUTS, SMALL_INPUTS> for Input {
+    #[inline(always)]
+    fn apply<T: Element, S: Simd<T>>(s: S, d: [S::V; SMALL_INPUTS]) -> [S::V; SMALL_INPUTS] {
+        [s.sub(d[0], d[2]), s.add(d[1], d[2]), s.sub(d[2], d[1]), s.sub(d[1], d[3])]
+    }
+}
+
 /// G g
 pub(super) struct Weight;
+
+impl Map<TAPS, SMALL_INPUTS> for Weight {
+    #[inline(always)]
+    fn apply<T: Element, S: Simd<T>>(s: S, g: [S::V; TAPS]) -> [S::V; SMALL_INPUTS] {
+        let (ends, middle) = (times(s, 0.5, s.add(g[0], g[2])), times(s, 0.5, g[1]));
+        [g[0], s.add(ends, middle), s.sub(ends, middle), g[2]]
+    }
+}
 
 impl Map<TAPS, INPUTS> for Weight {
     #[inline(always)]
@@ -121,6 +145,13 @@ impl Map<INPUTS, OUTPUTS> for Output {
             plus(s, 4.0, wide_sum, sum),
             s.add(plus(s, 8.0, wide_difference, difference), m[5]),
         ]
+    }
+}
+
+impl Map<SMALL_INPUTS, SMALL_OUTPUTS> for Output {
+    #[inline(always)]
+    fn apply<T: Element, S: Simd<T>>(s: S, m: [S::V; SMALL_INPUTS]) -> [S::V; SMALL_OUTPUTS] {
+        [s.add(m[0], s.add(m[1], m[2])), s.sub(s.sub(m[1], m[2]), m[3])]
     }
 }
 

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::planes::{self, Planes, View};
 use super::product::{self, Sums};
-use super::transform::{FREQUENCIES, INPUTS, Map, TAPS, Weight, WeightAdjoint};
+use super::transform::{FREQUENCIES, INPUTS, Map, OUTPUTS, SMALL_INPUTS, SMALL_OUTPUTS, TAPS, Weight, WeightAdjoint};
 use super::{Geometry, Tiles};
 use crate::ops::gemm::{Packed, Shared, cut};
 use crate::simd::{self, Kernel, Simd};
@@ -15,13 +15,15 @@ const BLOCK_BYTES: usize = 8 << 20;
 /// Tiles that a task transforms.
 const TASK_TILES: usize = 16;
 
-/// U = G w Gᵀ of `w` `[3, 3, Cin, Cout]`, packed as 36 matrices.
-pub(in super::super) fn pack<T: Element>(w: &Tensor<T>) -> Packed<T> {
+/// U = G w Gᵀ of `w` `[3, 3, Cin, Cout]` for tiles of so many outputs along an axis, packed as a matrix a frequency.
+pub(in super::super) fn pack<T: Element>(w: &Tensor<T>, outputs: usize) -> Packed<T> {
     let [cin, cout] = [w.shape()[2], w.shape()[3]];
-    let mut packed = Packed::scratch(FREQUENCIES, cin, cout);
+    let frequencies = (outputs + TAPS - 1).pow(2);
+    let mut packed = Packed::scratch(frequencies, cin, cout);
     let (width, isa) = (packed.width, packed.isa);
-    threads::for_each_chunk(packed.panels_mut(), FREQUENCIES * cin * width, |panel, u| {
-        simd::with_isa(isa, || T::winograd_weights(Weights { w: w.data(), cin, cout, first: panel * width, width, u }));
+    threads::for_each_chunk(packed.panels_mut(), frequencies * cin * width, |panel, u| {
+        let first = panel * width;
+        simd::with_isa(isa, || T::winograd_weights(Weights { w: w.data(), cin, cout, outputs, first, width, u }));
     });
     packed
 }
@@ -44,11 +46,12 @@ pub(in super::super) fn flipped<T: Element>(w: &Tensor<T>) -> Tensor<T> {
     out
 }
 
-/// A panel of transformed weights, `[36, Cin, width]`.
+/// A panel of transformed weights, `[frequencies, Cin, width]`.
 pub struct Weights<'a, T> {
     w: &'a [T],
     cin: usize,
     cout: usize,
+    outputs: usize,
     first: usize,
     width: usize,
     u: &'a mut [T],
@@ -59,7 +62,21 @@ impl<T: Element> Kernel<T> for Weights<'_, T> {
 
     #[inline(always)]
     fn run<S: Simd<T>>(self, simd: S) {
-        let Weights { w, cin, cout, first, width, u } = self;
+        match self.outputs {
+            SMALL_OUTPUTS => self.transform::<S, SMALL_INPUTS>(simd),
+            OUTPUTS => self.transform::<S, INPUTS>(simd),
+            outputs => unreachable!("tiles of {outputs} outputs"),
+        }
+    }
+}
+
+impl<T: Element> Weights<'_, T> {
+    #[inline(always)]
+    fn transform<S: Simd<T>, const IN: usize>(self, simd: S)
+    where
+        Weight: Map<TAPS, IN>,
+    {
+        let Weights { w, cin, cout, first, width, u, .. } = self;
         let mut g = [[simd.splat(T::ZERO); TAPS]; TAPS];
         for ci in 0..cin {
             for v in (0..width).step_by(S::LANES) {
@@ -68,9 +85,9 @@ impl<T: Element> Kernel<T> for Weights<'_, T> {
                 for tap in 0..TAPS * TAPS {
                     g[tap / TAPS][tap % TAPS] = simd.load_partial(&w[(tap * cin + ci) * cout + start..][..n]);
                 }
-                let x = Weight::both(simd, &g);
-                for f in 0..FREQUENCIES {
-                    simd.store(x[f / INPUTS][f % INPUTS], &mut u[(f * cin + ci) * width + v..]);
+                let x: [[S::V; IN]; IN] = Weight::both(simd, &g);
+                for f in 0..IN * IN {
+                    simd.store(x[f / IN][f % IN], &mut u[(f * cin + ci) * width + v..]);
                 }
             }
         }
@@ -79,7 +96,7 @@ impl<T: Element> Kernel<T> for Weights<'_, T> {
 
 /// Writes the gradient of the weights, `[3, 3, Cin, Cout]`.
 pub(in super::super) fn backward_weight<T: Element>(g: &Geometry, x: &[T], dy: &[T], dw: &mut [T]) {
-    let tiles = Tiles::new(g);
+    let tiles = Tiles::new(g, OUTPUTS);
     let (cin, cout) = (g.in_channels, g.out_channels);
     assert_eq!(x.len(), g.batch * g.input[0] * g.input[1] * cin);
     assert_eq!(dy.len(), g.batch * g.output[0] * g.output[1] * cout);
@@ -96,7 +113,7 @@ pub(in super::super) fn backward_weight<T: Element>(g: &Geometry, x: &[T], dy: &
     let balanced = cin * cout / (cin + cout);
     let blocks = tiles.len().div_ceil(fitting.max(balanced));
     let rows = tiles.len().div_ceil(blocks);
-    let (mut v, mut d) = (Planes::new(rows, cin, width), Planes::new(rows, cout, width));
+    let (mut v, mut d) = (Planes::new(FREQUENCIES, rows, cin, width), Planes::new(FREQUENCIES, rows, cout, width));
     let (v, d) = (v.view(), d.view());
     let mut du = Tensor::<T>::scratch([FREQUENCIES, cin, columns]);
     // Two pieces a frequency where that is worth it, so that threads end at about the same time.
@@ -146,7 +163,7 @@ impl<T: Element> Kernel<T> for Tiled<'_, T> {
         let range = start + rows.start..start + rows.end;
         // SAFETY: this task alone has these rows of v and d.
         unsafe {
-            planes::input(simd, tiles, range.clone(), (x, zeros), v, rows.start);
+            planes::input::<T, S, INPUTS, OUTPUTS>(simd, tiles, range.clone(), (x, zeros), v, rows.start);
             planes::output_adjoint(simd, tiles, range, (dy, zeros), d, rows.start);
         }
     }
