@@ -18,12 +18,15 @@ use ocelli_train::zoo::{Options, variant};
 const LARGE: usize = 64 * 1024;
 
 static LARGE_BLOCKS: AtomicU64 = AtomicU64::new(0);
+/// Bytes that are allocated, wherever.
+static HELD: AtomicU64 = AtomicU64::new(0);
 
-/// The system's allocator, with a count of the large blocks.
+/// The system's allocator, with a count of the large blocks and the sum of all.
 struct Counting;
 
 impl Counting {
     fn count(size: usize) {
+        HELD.fetch_add(size as u64, Ordering::Relaxed);
         if size >= LARGE {
             LARGE_BLOCKS.fetch_add(1, Ordering::Relaxed);
         }
@@ -44,10 +47,12 @@ unsafe impl GlobalAlloc for Counting {
     }
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         Counting::count(size);
+        HELD.fetch_sub(layout.size() as u64, Ordering::Relaxed);
         // SAFETY: the caller's promise.
         unsafe { System.realloc(block, layout, size) }
     }
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        HELD.fetch_sub(layout.size() as u64, Ordering::Relaxed);
         // SAFETY: the caller's promise.
         unsafe { System.dealloc(block, layout) }
     }
@@ -56,8 +61,8 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// The large blocks, and the pool's misses, of each of some training steps.
-fn fresh_blocks(model: &str, size: usize, steps: usize) -> Vec<[u64; 2]> {
+/// The large blocks, and the pool's misses, of each of some training steps, and the bytes held after each.
+fn fresh_blocks(model: &str, size: usize, steps: usize) -> (Vec<[u64; 2]>, Vec<u64>) {
     const BATCH: usize = 2;
     let builder = Builder::new(1);
     let network = (variant(model).unwrap().build)(&builder, Options { classes: 10, in_channels: 3 }).unwrap();
@@ -71,17 +76,27 @@ fn fresh_blocks(model: &str, size: usize, steps: usize) -> Vec<[u64; 2]> {
         sgd.step(0.01);
         [LARGE_BLOCKS.load(Ordering::Relaxed) - before[0], pool::stats().fresh - before[1]]
     };
-    (0..steps).map(&mut step).collect()
+    // Room for the books before they are kept.
+    let (mut blocks, mut held) = (Vec::with_capacity(steps), Vec::with_capacity(steps));
+    for k in 0..steps {
+        blocks.push(step(k));
+        held.push(HELD.load(Ordering::Relaxed));
+    }
+    (blocks, held)
 }
 
+// One test, since the counters are the process's.
 #[test]
-fn steps_after_the_second_allocate_nothing_large() {
+fn steps_after_the_second_allocate_nothing_large_and_keep_nothing() {
     // On more threads it depends on their timing when a step first needs the most blocks at once.
     threads::set(1);
     // Between them: every kind of convolution, pooling, joined columns, dropout.
     for (model, size) in [("resnet18", 64), ("googlenet", 64), ("tf_efficientnet_lite0", 64), ("densenet121", 32)] {
-        let blocks = fresh_blocks(model, size, 5);
+        let (blocks, _) = fresh_blocks(model, size, 5);
         assert!(blocks[0][0] > 0 && blocks[0][1] > 0, "{model}: the counters count");
         assert_eq!(blocks[2..], [[0, 0]; 3], "{model}: {blocks:?}");
     }
+    let (blocks, held) = fresh_blocks("resnet8", 16, 1000);
+    assert_eq!(blocks[2..], [[0, 0]; 998]);
+    assert_eq!(held[2], held[999], "bytes held after the third and the thousandth step");
 }

@@ -7,7 +7,8 @@ use ocelli_tensor::{Element, Tensor, ops};
 
 use crate::checkpoint::Recompute;
 use crate::node::{Node, Origin, Record, take};
-use crate::{Error, Pass, Result, Var, anomaly};
+use crate::uses::Uses;
+use crate::{Error, Parameter, Pass, Result, Var, anomaly, profile};
 
 impl<T: Element> Var<T> {
     /// Adds the gradients of this value, which must have one element, to the parameters that it was computed from.
@@ -28,7 +29,34 @@ impl<T: Element> Var<T> {
     pub fn backward_with(&self, dy: Tensor<T>) -> Result<()> {
         let node = self.node().ok_or(Error::NotRecorded)?;
         check_shape("backward", node, &dy)?;
-        walk(node.clone(), dy)
+        // Handed over at the end, so that an error leaves no parameter with half of its gradient.
+        let mut finished = Vec::new();
+        walk(node.clone(), dy, None, |parameter, gradient| {
+            finished.push((parameter, gradient));
+            Ok(())
+        })?;
+        finished.into_iter().try_for_each(|(parameter, gradient)| parameter.accumulate(gradient))
+    }
+
+    /// As [`backward`](Self::backward), and calls `complete` for each parameter as soon as its gradient is complete. The
+    /// parameter may be changed there, since what the graph keeps of it does not change, and its gradient may be taken:
+    /// then not all gradients need live at once.
+    ///
+    /// Where the graph has [checkpoints](crate::checkpoint), whose functions use parameters that are not known before
+    /// they run again, no gradient counts as complete before the last of them has run.
+    ///
+    /// # Errors
+    /// As for [`backward`](Self::backward), but parameters whose gradients are complete by then have them.
+    pub fn backward_each(&self, mut complete: impl FnMut(&Parameter<T>)) -> Result<()> {
+        if self.value().len() != 1 {
+            return Err(Error::NotScalar { shape: *self.shape() });
+        }
+        let node = self.node().ok_or(Error::NotRecorded)?;
+        walk(node.clone(), Tensor::full(self.shape(), T::ONE), Some(Uses::of(node)), |parameter, gradient| {
+            parameter.accumulate(gradient)?;
+            complete(&parameter);
+            Ok(())
+        })
     }
 }
 
@@ -38,22 +66,35 @@ struct Pending<T: Element> {
     dy: Tensor<T>,
 }
 
-fn walk<T: Element>(root: Arc<Node<T>>, dy: Tensor<T>) -> Result<()> {
+/// Visits the nodes that `root` was computed from, and hands each parameter with its gradient to `finish`: at the end, or
+/// as soon as no use of it is left.
+fn walk<T: Element>(
+    root: Arc<Node<T>>,
+    dy: Tensor<T>,
+    mut uses: Option<Uses>,
+    mut finish: impl FnMut(Parameter<T>, Tensor<T>) -> Result<()>,
+) -> Result<()> {
     // By identity: when the largest is visited, all that depends on it has been, since identities grow from a node's
     // parents to the node. The order, and so the order of sums, depends on the recorded program alone.
     let mut pending = BTreeMap::from([(root.id, Pending { node: root, dy })]);
-    // Handed over at the end, so that an error leaves no parameter with half of its gradient.
-    let mut finished = Vec::new();
     while let Some((_, Pending { node, dy })) = pending.pop_last() {
         let parents = match &node.origin {
             Origin::Parameter(parameter) => {
-                finished.push((parameter.clone(), dy));
+                finish(parameter.clone(), dy)?;
                 continue;
             }
-            Origin::Op(record) => step(take(record)?, dy)?,
+            Origin::Op(record) => {
+                let record = take(record)?;
+                uses.iter_mut().for_each(|uses| uses.visit(&record));
+                step(record, dy)?
+            }
             // The nodes of the new graph are younger than all that are pending, so they are visited next, as those of
             // the old one would have been.
-            Origin::Checkpoint(recompute) => again(take(recompute)?, dy)?,
+            Origin::Checkpoint(recompute) => {
+                let parents = again(take(recompute)?, dy)?;
+                uses.iter_mut().for_each(|uses| uses.replace_checkpoint(parents.iter().map(|parent| &parent.node)));
+                parents
+            }
         };
         for Pending { node, dy } in parents {
             let dy = match pending.remove(&node.id) {
@@ -62,16 +103,27 @@ fn walk<T: Element>(root: Arc<Node<T>>, dy: Tensor<T>) -> Result<()> {
             };
             pending.insert(node.id, Pending { node, dy });
         }
+        for id in uses.iter_mut().flat_map(Uses::complete) {
+            if let Some(Pending { node, dy }) = pending.remove(&id)
+                && let Origin::Parameter(parameter) = &node.origin
+            {
+                finish(parameter.clone(), dy)?;
+            }
+        }
     }
-    finished.into_iter().try_for_each(|(parameter, gradient)| parameter.accumulate(gradient))
+    Ok(())
 }
 
 /// One operation's backward: the inputs' nodes with what it adds to their gradients. What the operation had saved is freed.
 fn step<T: Element>(record: Record<T>, dy: Tensor<T>) -> Result<Vec<Pending<T>>> {
-    let Record { parents, call, scope } = record;
+    let Record { parents, call, scope, label } = record;
     let needs: Vec<bool> = parents.iter().map(Option::is_some).collect();
     let op = call.name();
+    let clock = profile::start();
     let gradients = call.backward(dy, &needs)?;
+    if let (Some(clock), Some(label)) = (clock, &label) {
+        clock.backward(label, needs.iter().filter(|&&needed| needed).count());
+    }
     if gradients.len() != parents.len() {
         return Err(Error::GradientCount { op, expected: parents.len(), got: gradients.len() });
     }

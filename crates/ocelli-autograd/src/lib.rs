@@ -13,8 +13,10 @@ mod op;
 pub mod ops;
 mod parameter;
 pub mod plan;
+mod profile;
 mod switch;
 mod trace;
+mod uses;
 mod var;
 
 pub use ocelli_tensor as tensor;
@@ -28,6 +30,7 @@ pub use kept::Kept;
 pub use op::{Cost, Gradients, Op};
 pub use parameter::Parameter;
 pub use plan::Plan;
+pub use profile::{Timed, profile};
 pub use trace::{Entry, Trace, scope, trace};
 pub use var::Var;
 

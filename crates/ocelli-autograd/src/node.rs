@@ -7,6 +7,7 @@ use ocelli_tensor::{Element, Shape, Tensor};
 
 use crate::checkpoint::Recompute;
 use crate::op::{Gradients, Op};
+use crate::profile::Label;
 use crate::{Error, Parameter, Result, Var};
 
 /// A new identity, larger than all earlier ones. A node's is larger than its parents', which were there before it:
@@ -39,6 +40,8 @@ pub(crate) struct Record<T: Element> {
     pub call: Box<dyn Call<T>>,
     /// Where it is, if anomalies are looked for.
     pub scope: Option<String>,
+    /// What it is, if a profile is made.
+    pub label: Option<Label>,
 }
 
 /// An operation with what it saved, whatever type that is.

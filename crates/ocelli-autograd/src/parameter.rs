@@ -44,6 +44,11 @@ impl<T: Element> Parameter<T> {
         }))
     }
 
+    /// A number that no other parameter has as long as the program runs.
+    pub fn id(&self) -> u64 {
+        self.0.id
+    }
+
     /// The shape, which never changes.
     pub fn shape(&self) -> &Shape {
         &self.0.shape

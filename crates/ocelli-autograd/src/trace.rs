@@ -10,7 +10,7 @@ use ocelli_tensor::ops::Window;
 use ocelli_tensor::{Element, Shape, Tensor};
 
 use crate::op::AnyOp;
-use crate::{Cost, Op, Var, anomaly};
+use crate::{Cost, Op, Var, anomaly, profile};
 
 thread_local! {
     static TRACING: Cell<bool> = const { Cell::new(false) };
@@ -63,8 +63,8 @@ pub fn trace<T: Element, R>(f: impl FnOnce() -> R) -> (R, Trace<T>) {
     (result, *trace.downcast().expect("the trace that was put there above"))
 }
 
-/// Runs `f` with `name` added to the dotted path that a [`Trace`], or an [anomaly](crate::detect_anomalies), shows for the
-/// operations inside; when neither is asked for it only runs `f`.
+/// Runs `f` with `name` added to the dotted path that a [`Trace`], an [anomaly](crate::detect_anomalies) or a
+/// [profile](crate::profile()) shows for the operations inside; when none is asked for it only runs `f`.
 pub fn scope<R>(name: &str, f: impl FnOnce() -> R) -> R {
     struct Restore(usize);
     impl Drop for Restore {
@@ -72,7 +72,7 @@ pub fn scope<R>(name: &str, f: impl FnOnce() -> R) -> R {
             SCOPE.with_borrow_mut(|path| path.truncate(self.0));
         }
     }
-    if !TRACING.get() && !anomaly::is_detecting() {
+    if !TRACING.get() && !anomaly::is_detecting() && !profile::is_on() {
         return f();
     }
     let _restore = SCOPE.with_borrow_mut(|path| {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use ocelli_tensor::{Element, Shape, Tensor};
 
 use crate::node::{Node, Origin, Record, Saved, next_id};
-use crate::{Kept, Op, Pass, Result, anomaly, grad_mode, trace};
+use crate::{Kept, Op, Pass, Result, anomaly, grad_mode, profile, trace};
 
 /// A value, and where it came from if it requires a gradient. Clones are the same value; dropping the last one frees
 /// its tensor, unless an operation saved it for its backward pass.
@@ -64,7 +64,12 @@ impl<T: Element> Var<T> {
         let needs: Vec<bool> = parents.iter().map(Option::is_some).collect();
         let operands: Vec<&Tensor<T>> = inputs.iter().map(|x| &x.value).collect();
 
+        let clock = profile::start();
         let (value, mut saved) = op.forward(&operands, &needs)?;
+        let label = clock.map(|clock| {
+            let shapes: Vec<Shape> = inputs.iter().map(|x| *x.shape()).collect();
+            clock.forward(op.name(), op.cost(&shapes, value.shape()))
+        });
         if !recording && inputs.iter().any(|x| x.node.is_some()) {
             grad_mode::miss();
         }
@@ -81,7 +86,7 @@ impl<T: Element> Var<T> {
         let recipe = if op.repeats(&inputs) { Kept::recipe(op.clone(), inputs.clone()) } else { None };
         op.keep(&mut saved, &inputs, &recipe.clone().unwrap_or_else(|| value.clone().into()));
         let call = Box::new(Saved { op, saved });
-        let origin = Origin::Op(Mutex::new(Some(Record { parents, call, scope })));
+        let origin = Origin::Op(Mutex::new(Some(Record { parents, call, scope, label })));
         let node = Node::new(id, *value.shape(), origin);
         Ok(Var { recipe, ..Var::new(id, value, Some(node)) })
     }

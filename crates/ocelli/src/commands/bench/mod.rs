@@ -1,6 +1,7 @@
 //! `ocelli bench`: how long a model takes here.
 
 mod profile;
+mod training;
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -55,10 +56,14 @@ pub struct Bench {
     /// Train with less memory: DenseNets compute their layers again in the backward pass
     #[arg(long, requires = "train")]
     save_memory: bool,
-    /// Show where the time goes: each step of the plan, what was fused into it, and its share of the machine's peak
-    #[arg(long, conflicts_with = "train")]
+    /// Move each parameter as soon as its gradient is complete, so that not all gradients live at once
+    #[arg(long, requires = "train")]
+    step_early: bool,
+    /// Show where the time goes: each step of the plan, what was fused into it, and its share of the machine's peak; in
+    /// training each operation, forward and backward, and what memory it keeps
+    #[arg(long)]
     profile: bool,
-    /// Print {model, mode, batch, threads, median_ms, min_ms, runs, gflops, peak_rss_mib}, and with --profile `steps`
+    /// Print {model, mode, batch, threads, median_ms, min_ms, runs, gflops, peak_rss_mib}, and with --profile `steps` or `profile`
     #[arg(long)]
     json: bool,
 }
@@ -76,6 +81,8 @@ struct Report {
     peak_rss_mib: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     steps: Option<Vec<Step>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    profile: Option<training::Profile>,
 }
 
 impl Bench {
@@ -86,9 +93,15 @@ impl Bench {
         let model = Model::new(variant.name, options, 0)?;
         let macs = model.trace([1, side, side, options.in_channels])?.cost().macs;
         let input = noise(&[self.batch, side, side, options.in_channels])?;
-        let (mode, passes, (times, steps)) = match self.train {
-            true => ("training", 3.0, (threads::install(|| training(&model, &input, self.save_memory))?, None)),
-            false => ("inference", 1.0, threads::install(|| inference(model, &input, self.profile))?),
+        let (mut steps, mut profile) = (None, None);
+        let (mode, passes, times) = if self.train {
+            let (times, of_steps) = threads::install(|| self.training(&model, &input))?;
+            profile = of_steps;
+            ("training", 3.0, times)
+        } else {
+            let (times, of_plan) = threads::install(|| inference(model, &input, self.profile))?;
+            steps = of_plan;
+            ("inference", 1.0, times)
         };
         let median_ms = median(&times) * 1e3;
         let report = Report {
@@ -102,8 +115,33 @@ impl Bench {
             gflops: rounded(2.0 * passes * macs as f64 * self.batch as f64 / median_ms / 1e6),
             peak_rss_mib: peak_rss_mib().map(rounded),
             steps,
+            profile,
         };
         if self.json { print_json(&report) } else { report.print() }
+    }
+
+    /// The times of steps, and their profile if it is wanted, for which further ones are taken.
+    fn training(&self, model: &Model, input: &Tensor) -> Result<(Vec<f64>, Option<training::Profile>)> {
+        let labels: Vec<usize> = (0..input.shape()[0]).map(|i| i % model.options().classes).collect();
+        let options = SgdOptions { momentum: 0.9, weight_decay: 1e-4, ..SgdOptions::default() };
+        let mut optimizer = Optimizer::new(model.state(), options)?;
+        let mut number = 0;
+        let mut step = || -> Result<()> {
+            number += 1;
+            let mode = Mode::train(number);
+            let mode = if self.save_memory { mode.saving_memory() } else { mode };
+            let outputs = model.outputs(&Var::constant(input.clone()), &mode)?;
+            let loss = outputs.loss(|logits| cross_entropy(logits, &labels, 0.0))?;
+            if self.step_early {
+                optimizer.backward_step(&loss, LR)?;
+            } else {
+                loss.backward()?;
+                optimizer.step(LR);
+            }
+            Ok(())
+        };
+        let times = measure(&mut step)?;
+        Ok((times, self.profile.then(|| training::profile(model, step)).transpose()?))
     }
 }
 
@@ -120,8 +158,11 @@ impl Report {
         if let Some(mib) = self.peak_rss_mib {
             print_line(&format!("  peak memory  {mib:.0} MiB"))?;
         }
-        match &self.steps {
-            Some(steps) => print_line("").and_then(|()| profile::print(steps)),
+        if let Some(steps) = &self.steps {
+            print_line("").and_then(|()| profile::print(steps))?;
+        }
+        match &self.profile {
+            Some(profile) => print_line("").and_then(|()| profile.print()),
             None => Ok(()),
         }
     }
@@ -136,22 +177,6 @@ fn inference(model: Model, input: &Tensor, steps: bool) -> Result<(Vec<f64>, Opt
         Ok(())
     })?;
     Ok((times, steps.then(|| profile::profile(&plan, input)).transpose()?))
-}
-
-fn training(model: &Model, input: &Tensor, save_memory: bool) -> Result<Vec<f64>> {
-    let labels: Vec<usize> = (0..input.shape()[0]).map(|i| i % model.options().classes).collect();
-    let options = SgdOptions { momentum: 0.9, weight_decay: 1e-4, ..SgdOptions::default() };
-    let mut optimizer = Optimizer::new(model.state(), options)?;
-    let mut step = 0;
-    measure(|| {
-        step += 1;
-        let mode = Mode::train(step);
-        let mode = if save_memory { mode.saving_memory() } else { mode };
-        let outputs = model.outputs(&Var::constant(input.clone()), &mode)?;
-        outputs.loss(|logits| cross_entropy(logits, &labels, 0.0))?.backward()?;
-        optimizer.step(LR);
-        Ok(())
-    })
 }
 
 /// The times of the runs in seconds, sorted.
