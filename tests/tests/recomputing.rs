@@ -1,4 +1,4 @@
-//! DenseNet's memory-efficient mode, and checkpoints around randomness and running statistics, change no bit.
+//! Saving memory, and checkpoints around randomness and running statistics, change no bit.
 
 use std::sync::Arc;
 
@@ -30,10 +30,12 @@ fn trained(model: &str, size: usize, save_memory: bool) -> Checkpoint {
 }
 
 #[test]
-fn memory_efficient_densenets_learn_the_same_bits() {
-    let (plain, saving) = (trained("densenet121", 32, false), trained("densenet121", 32, true));
-    for (name, entry) in plain.iter() {
-        assert_eq!(saving.get(name).unwrap(), entry, "{name}");
+fn networks_that_save_memory_learn_the_same_bits() {
+    for model in ["densenet121", "resnet18"] {
+        let (plain, saving) = (trained(model, 32, false), trained(model, 32, true));
+        for (name, entry) in plain.iter() {
+            assert_eq!(saving.get(name).unwrap(), entry, "{name} of {model}");
+        }
     }
 }
 

@@ -18,8 +18,8 @@ impl Mode {
         Mode::Train(Randomness { seed: split_mix(seed), drawn: AtomicU64::new(0), saves_memory: false })
     }
 
-    /// The same, with as little memory as may be: networks that can compute cheap values again in the backward pass do
-    /// so, at the price of time and with the same bits.
+    /// The same, with as little memory as may be: networks compute the convolution of their pictures again in the
+    /// backward pass, and DenseNets their layers, at the price of time and with the same bits.
     pub fn saving_memory(mut self) -> Self {
         if let Mode::Train(randomness) = &mut self {
             randomness.saves_memory = true;

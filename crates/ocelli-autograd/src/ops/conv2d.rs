@@ -14,6 +14,8 @@ pub struct Conv2d {
     pub window: Window,
     /// The number of groups.
     pub groups: usize,
+    /// Whether a backward pass computes the value again where it is needed.
+    pub repeated: bool,
 }
 
 /// What the convolution's gradients need: x for dw, w for dx.
@@ -43,12 +45,16 @@ impl<T: Element> Op<T> for Conv2d {
     }
 
     fn backward(&self, saved: Saved<T>, dy: Tensor<T>, _: &[bool]) -> Result<Gradients<T>> {
-        let Conv2d { window, groups } = self;
+        let Conv2d { window, groups, .. } = self;
         let Saved { x, w, x_shape, w_shape } = saved;
         let dx = w.map(|w| ops::conv2d_backward_input(&dy, &w, &x_shape, window, *groups)).transpose()?;
         let x = x.map(|x| x.value()).transpose()?;
         let dw = x.map(|x| ops::conv2d_backward_weight(&x, &dy, &w_shape, window, *groups)).transpose()?;
         Ok(vec![dx, dw])
+    }
+
+    fn repeats(&self, _: &[Kept<T>]) -> bool {
+        self.repeated
     }
 
     fn keep(&self, saved: &mut Saved<T>, inputs: &[Kept<T>], _: &Kept<T>) {
@@ -62,7 +68,7 @@ impl<T: Element> Op<T> for Conv2d {
 
     fn role(&self, constants: &[Option<&Tensor<T>>]) -> Result<Role<T>> {
         let [None, Some(weight)] = constants else { return Ok(Role::Opaque) };
-        let Conv2d { window, groups } = *self;
+        let Conv2d { window, groups, .. } = *self;
         Ok(Role::Convolution(Convolution { weight: (*weight).clone(), bias: None, window, groups, deformable: None }))
     }
 }
@@ -71,7 +77,13 @@ impl<T: Element> Var<T> {
     /// The convolution of this value `[N, H, W, Cin]` with `weight` `[Kh, Kw, Cin / groups, Cout]`: `[N, Ho, Wo, Cout]`,
     /// the output's size being [`Window::output_size`]. A bias is [`add`](Self::add)ed.
     pub fn conv2d(&self, weight: &Var<T>, window: &Window, groups: usize) -> Result<Var<T>> {
-        Var::apply(Conv2d { window: *window, groups }, &[self, weight])
+        Var::apply(Conv2d { window: *window, groups, repeated: false }, &[self, weight])
+    }
+
+    /// As [`conv2d`](Self::conv2d), but the graph keeps the operands in place of the value, which a backward pass that needs
+    /// it computes again: for an input of few channels.
+    pub fn conv2d_repeated(&self, weight: &Var<T>, window: &Window, groups: usize) -> Result<Var<T>> {
+        Var::apply(Conv2d { window: *window, groups, repeated: true }, &[self, weight])
     }
 }
 
@@ -86,7 +98,9 @@ pub(super) mod tests {
         let [c, o, groups] = [g.channels, g.out_channels, g.groups];
         for (cin, cout, groups) in [(c, o, 1), (c * groups, o * groups, groups), (c, c, c), (c, 2 * c, c)] {
             let (x, w) = (g.image_of(cin, 1), random([kh, kw, cin / groups, cout], 2));
-            gradcheck(&[x, w], |v| v[0].conv2d(&v[1], &g.window, groups))?;
+            gradcheck(&[x.clone(), w.clone()], |v| v[0].conv2d(&v[1], &g.window, groups))?;
+            // Whose value the next operation's gradient needs.
+            gradcheck(&[x, w], |v| v[0].conv2d_repeated(&v[1], &g.window, groups)?.silu())?;
         }
         Ok(())
     }
@@ -99,7 +113,7 @@ pub(super) mod tests {
     #[test]
     fn macs_are_those_of_the_formula() {
         // The stem of ResNet-50: 112 · 112 · 64 · 7 · 7 · 3.
-        let op = Conv2d { window: Window::square(7).stride(2).padding(3), groups: 1 };
+        let op = Conv2d { window: Window::square(7).stride(2).padding(3), groups: 1, repeated: false };
         let cost = Op::<f32>::cost(&op, &[[1, 224, 224, 3].into(), [7, 7, 3, 64].into()], &[1, 112, 112, 64].into());
         assert_eq!(cost.macs, 118_013_952);
     }

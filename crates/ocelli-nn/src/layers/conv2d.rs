@@ -134,9 +134,14 @@ impl<T: Element> Conv2d<T> {
 }
 
 impl<T: Element> Layer<T> for Conv2d<T> {
-    fn forward(&self, x: &Var<T>, _: &Mode) -> Result<Var<T>> {
+    /// Of pictures, whose few channels are less to keep than the value, the value may be computed again to save memory.
+    fn forward(&self, x: &Var<T>, mode: &Mode) -> Result<Var<T>> {
         let [_, h, w, _] = x.shape().nhwc("conv2d", "input")?;
-        let y = x.conv2d(&self.weight.var(), &self.options.window([h, w]), self.options.groups)?;
+        let (weight, window, groups) = (self.weight.var(), self.options.window([h, w]), self.options.groups);
+        let y = match mode.saves_memory() && !x.requires_grad() {
+            true => x.conv2d_repeated(&weight, &window, groups)?,
+            false => x.conv2d(&weight, &window, groups)?,
+        };
         Ok(match &self.bias {
             Some(bias) => y.add(&bias.var())?,
             None => y,

@@ -53,7 +53,7 @@ pub struct Bench {
     /// Measure training steps in place of inference
     #[arg(long)]
     train: bool,
-    /// Train with less memory: DenseNets compute their layers again in the backward pass
+    /// Train with less memory: the backward pass computes the first convolution again, and DenseNets' layers
     #[arg(long, requires = "train")]
     save_memory: bool,
     /// Move each parameter as soon as its gradient is complete, so that not all gradients live at once

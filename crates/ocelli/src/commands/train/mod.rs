@@ -88,7 +88,8 @@ pub struct Train {
     /// What everything random is drawn from [default: 1]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
-    /// Use less memory and more time, with the same result: DenseNets compute their layers again in the backward pass
+    /// Use less memory and more time, with the same result: the backward pass computes the first
+    /// convolution again, and DenseNets' layers
     #[arg(long)]
     save_memory: bool,
     /// Name the first operation and layer that gives a NaN or an infinity; slower
