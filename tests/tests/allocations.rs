@@ -1,5 +1,6 @@
 //! A training loop takes its memory in the first two steps (the second also keeps gradients and momentum, which the
-//! first made, while it makes new ones) and then reuses it: no later step asks the system for a large block.
+//! first made, while it makes new ones) and then reuses it: no later step asks the system for a large block. Nor does a
+//! plan, from its second run on.
 //!
 //! This is a test binary of its own, because its allocator counts for the whole process.
 
@@ -11,7 +12,7 @@ use ocelli_train::zoo::nn::loss::cross_entropy;
 use ocelli_train::zoo::nn::optim::{Optimizer, SgdOptions};
 use ocelli_train::zoo::nn::tensor::{Tensor, pool, threads};
 use ocelli_train::zoo::nn::{Builder, Mode};
-use ocelli_train::zoo::{Options, variant};
+use ocelli_train::zoo::{Model, Options, variant};
 
 /// From this size on a block counts, wherever it comes from. What is smaller keeps books: the list of a network's
 /// gradients, the pixels that a product's tile reads. (The pool's misses count whatever their size.)
@@ -87,9 +88,29 @@ fn fresh_blocks(model: &str, size: usize, steps: usize) -> (Vec<[u64; 2]>, Vec<u
 
 // One test, since the counters are the process's.
 #[test]
-fn steps_after_the_second_allocate_nothing_large_and_keep_nothing() {
+fn what_is_repeated_allocates_nothing_large_and_keeps_nothing() {
     // On more threads it depends on their timing when a step first needs the most blocks at once.
     threads::set(1);
+    steps_after_the_second();
+    runs_after_the_first();
+}
+
+fn runs_after_the_first() {
+    for model in ["resnet18", "googlenet", "tf_efficientnet_b0", "densenet121", "legacy_seresnet18"] {
+        let network = Model::new(model, Options { classes: 10, in_channels: 3 }, 1).unwrap();
+        let plan = network.plan([1, 64, 64, 3]).unwrap();
+        let x = Tensor::from_fn([1, 64, 64, 3], |i| (i % 17) as f32 / 8.0 - 1.0);
+        let mut run = |_| {
+            let before = [LARGE_BLOCKS.load(Ordering::Relaxed), pool::stats().fresh];
+            plan.run(&x).unwrap();
+            [LARGE_BLOCKS.load(Ordering::Relaxed) - before[0], pool::stats().fresh - before[1]]
+        };
+        let blocks: Vec<_> = (0..4).map(&mut run).collect();
+        assert_eq!(blocks[1..], [[0, 0]; 3], "{model}: {blocks:?}");
+    }
+}
+
+fn steps_after_the_second() {
     // Between them: every kind of convolution, pooling, joined columns, dropout.
     for (model, size) in [("resnet18", 64), ("googlenet", 64), ("tf_efficientnet_lite0", 64), ("densenet121", 32)] {
         let (blocks, _) = fresh_blocks(model, size, 5);

@@ -33,7 +33,7 @@ pub use loader::{Batch, Loader};
 pub use network::Network;
 pub use optimizer::Algorithm;
 pub use picture::Picture;
-pub use predict::{Prediction, predict};
+pub use predict::{Prediction, Predictor};
 pub use report::EpochMetrics;
 pub use run::Run;
 pub use training::{Observer, Outcome, Outline, Step, fit};

@@ -52,7 +52,7 @@ pub(crate) fn logits(network: &dyn Network, images: Tensor) -> Result<Tensor> {
 }
 
 /// The network with the weights of this moment, compiled for pictures of `images`' size in any number.
-fn compile(network: &dyn Network, images: &Tensor) -> Result<Plan> {
+pub(crate) fn compile(network: &dyn Network, images: &Tensor) -> Result<Plan> {
     let x = Var::constant(Tensor::zeros(images.shape()));
     let (y, trace) = threads::install(|| no_grad(|| trace(|| network.forward(&x, &Mode::Eval))));
     Ok(Plan::compile(&trace, &x, &y?)?)

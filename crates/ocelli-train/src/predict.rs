@@ -1,5 +1,6 @@
 //! What a network sees in a picture.
 
+use ocelli_zoo::nn::autograd::Plan;
 use ocelli_zoo::nn::tensor::Tensor;
 use serde::Serialize;
 
@@ -18,27 +19,52 @@ pub struct Prediction {
     pub probability: f64,
 }
 
-/// The `top` most probable classes of each picture, the most probable first.
-pub fn predict(
-    network: &dyn Network,
-    preprocessing: &Preprocessing,
-    classes: &[String],
-    pictures: &[Picture],
-    top: usize,
-) -> Result<Vec<Vec<Prediction>>> {
-    let mut transform = Transform::new(preprocessing, None)?;
-    let (side, row_len) = (preprocessing.crop, preprocessing.row_len());
-    let mut images = Tensor::zeros([pictures.len(), side, side, preprocessing.channels()]);
-    let mut unused = stream(0, Purpose::Augment, 0, 0);
-    for (picture, row) in pictures.iter().zip(images.data_mut().chunks_exact_mut(row_len)) {
-        transform.apply(picture, &mut unused, row)?;
+/// Says what a network sees in pictures, one after the other.
+pub struct Predictor<'a> {
+    network: &'a dyn Network,
+    transform: Transform,
+    classes: &'a [String],
+    first: bool,
+    plan: Option<Plan>,
+}
+
+impl<'a> Predictor<'a> {
+    /// For a network whose outputs have these names, and wants pictures prepared so.
+    ///
+    /// # Errors
+    /// A preprocessing that makes no sense.
+    pub fn new(network: &'a dyn Network, preprocessing: &Preprocessing, classes: &'a [String]) -> Result<Self> {
+        Ok(Predictor { network, transform: Transform::new(preprocessing, None)?, classes, first: true, plan: None })
     }
-    let logits = network::logits(network, images)?;
-    if logits.shape().columns() != classes.len() {
-        let reason = format!("{} outputs for {} classes", logits.shape().columns(), classes.len());
-        return Err(Error::setting("network", reason));
+
+    /// The `top` most probable classes of a picture, the most probable first.
+    ///
+    /// # Errors
+    /// What the network says to the picture's size, or that it has not as many outputs as there are classes.
+    pub fn predict(&mut self, picture: &Picture, top: usize) -> Result<Vec<Prediction>> {
+        let preprocessing = self.transform.preprocessing();
+        let (side, channels) = (preprocessing.crop, preprocessing.channels());
+        let mut image = Tensor::zeros([1, side, side, channels]);
+        self.transform.apply(picture, &mut stream(0, Purpose::Augment, 0, 0), image.data_mut())?;
+        let logits = self.logits(image)?;
+        if logits.len() != self.classes.len() {
+            let reason = format!("{} outputs for {} classes", logits.len(), self.classes.len());
+            return Err(Error::setting("network", reason));
+        }
+        Ok(most_probable(logits.data(), self.classes, top))
     }
-    Ok(logits.data().chunks_exact(classes.len()).map(|row| most_probable(row, classes, top)).collect())
+
+    /// Compiling a plan takes as long as it saves, so it is done for the second picture.
+    fn logits(&mut self, image: Tensor) -> Result<Tensor> {
+        if std::mem::take(&mut self.first) {
+            return network::logits(self.network, image);
+        }
+        let plan = match &mut self.plan {
+            Some(plan) => plan,
+            none => none.insert(network::compile(self.network, &image)?),
+        };
+        Ok(plan.run(&image)?)
+    }
 }
 
 fn most_probable(row: &[f32], classes: &[String], top: usize) -> Vec<Prediction> {

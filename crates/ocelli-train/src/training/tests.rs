@@ -163,10 +163,15 @@ fn training_learns_and_leaves_its_files() {
     assert_eq!((report.images, report.top1), (21, best.val_accuracy));
     assert!((report.loss - best.val_loss).abs() < 1e-6);
     assert_eq!(report.confusion.iter().flatten().sum::<u32>(), 21);
-    let pictures: Vec<Picture> = (0..3).map(|i| data().validation.picture(i).unwrap()).collect();
-    let predictions = crate::predict(&network, preprocessing, classes, &pictures, 2).unwrap();
+    let mut predictor = crate::Predictor::new(&network, preprocessing, classes).unwrap();
+    let mut predict = |i: usize| predictor.predict(&data().validation.picture(i).unwrap(), 2).unwrap();
+    let predictions: Vec<_> = (0..3).map(&mut predict).collect();
     let right = (0..3).filter(|&i| predictions[i][0].index == data().validation.label(i)).count();
     assert!(right >= 2 && predictions.iter().all(|p| p.len() == 2));
+    // The first picture again, this time by the plan that the second one compiled.
+    let (again, first) = (predict(0), &predictions[0]);
+    assert_eq!(again[0].class, first[0].class);
+    assert!((again[0].probability - first[0].probability).abs() < 1e-5);
 }
 
 #[test]

@@ -89,6 +89,11 @@ pub struct Transform {
 }
 
 impl Transform {
+    /// How pictures are prepared.
+    pub fn preprocessing(&self) -> &Preprocessing {
+        &self.preprocessing
+    }
+
     /// The given preprocessing, without any augmentation or with what `augment` says. Fails if a setting is out of
     /// its domain.
     pub fn new(preprocessing: &Preprocessing, augment: Option<&Augment>) -> Result<Self> {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use ocelli_train::{Prediction, predict, read_image};
+use ocelli_train::{Prediction, Predictor, read_image};
 use serde::Serialize;
 
 use crate::arguments::{NetworkChoice, Threads, at_least_one};
@@ -53,9 +53,11 @@ impl Predict {
             Some(chosen) => chosen,
             None => Classifier::embedded()?,
         };
+        let Classifier { model, preprocessing, classes } = &classifier;
+        let mut predictor = Predictor::new(model, preprocessing, classes)?;
         let mut predictions = Vec::new();
         for path in &self.images {
-            let found = self.predict(&classifier, path)?;
+            let found = predictor.predict(&read_image(path)?, self.top)?;
             if !self.json {
                 print_answer(path, &found)?;
             }
@@ -67,12 +69,6 @@ impl Predict {
             print_json(&answers.collect::<Vec<_>>())?;
         }
         Ok(())
-    }
-
-    fn predict(&self, classifier: &Classifier, path: &Path) -> Result<Vec<Prediction>> {
-        let Classifier { model, preprocessing, classes } = classifier;
-        let found = predict(model, preprocessing, classes, &[read_image(path)?], self.top)?;
-        Ok(found.into_iter().next().unwrap_or_default())
     }
 }
 
