@@ -98,7 +98,7 @@ fn walk<T: Element>(
         };
         for Pending { node, dy } in parents {
             let dy = match pending.remove(&node.id) {
-                Some(earlier) => sum(earlier.dy, dy)?,
+                Some(earlier) => profile::aside("sum of gradients", Pass::Backward, || sum(earlier.dy, dy))?,
                 None => dy,
             };
             pending.insert(node.id, Pending { node, dy });

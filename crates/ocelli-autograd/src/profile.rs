@@ -96,11 +96,28 @@ impl Clock {
         self.tell(label, Pass::Backward, time, cost);
     }
 
+    /// Ends what belongs to a pass but to no operation of the graph.
+    fn aside(self, op: &'static str, pass: Pass) {
+        let (time, cost) = (self.begin.elapsed(), Cost::default());
+        let label = Label { op, scope: trace::path(), cost };
+        self.tell(&label, pass, time, cost);
+    }
+
     fn tell(self, label: &Label, pass: Pass, time: Duration, cost: Cost) {
         let Label { op, scope, .. } = label;
         let timed = Timed { op, scope: scope.clone(), pass, time, cost, kept: self.used };
         TIMED.with_borrow_mut(|all| all.push(timed));
     }
+}
+
+/// Runs `f`, which belongs to a pass but to no operation of the graph, and tells of it as `op`.
+pub(crate) fn aside<R>(op: &'static str, pass: Pass, f: impl FnOnce() -> R) -> R {
+    let clock = start();
+    let result = f();
+    if let Some(clock) = clock {
+        clock.aside(op, pass);
+    }
+    result
 }
 
 fn used() -> i64 {

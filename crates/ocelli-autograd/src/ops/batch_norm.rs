@@ -5,7 +5,7 @@
 use ocelli_tensor::ops::{self, Activation, Normalization, Recompute};
 use ocelli_tensor::{Element, Tensor};
 
-use crate::{Gradients, Kept, Op, Result, Var};
+use crate::{Gradients, Kept, Op, Pass, Result, Var, profile};
 
 /// Normalisation by the statistics of the batch, with what follows it, in one pass. The inputs are x, γ, β, and the
 /// residual if there is one. A plan of a pass in training keeps the statistics of the traced batch.
@@ -143,7 +143,7 @@ impl<T: Element> Var<T> {
         residual: Option<&Var<T>>,
         activation: Option<Activation>,
     ) -> Result<(Var<T>, BatchStats<T>)> {
-        let (mean, var) = ops::batch_norm_stats(self.value())?;
+        let (mean, var) = profile::aside("batch_norm_stats", Pass::Forward, || ops::batch_norm_stats(self.value()))?;
         let stats = BatchStats { mean, var, count: self.shape().rows() };
         let op = BatchNorm { stats: stats.clone(), eps, activation };
         let y = match residual {
