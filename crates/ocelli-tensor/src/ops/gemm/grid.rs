@@ -1,5 +1,7 @@
 //! Which pixel reads which: the geometry of a convolution, or of one parity class of its backward pass.
 
+use std::ops::Range;
+
 use crate::Shape;
 use crate::ops::Window;
 
@@ -112,12 +114,17 @@ impl Grid {
         sources.resize(self.taps.len() * count, OUTSIDE);
         let [height, width] = self.source;
         for (tap, sources) in self.taps.iter().zip(sources.chunks_exact_mut(count.max(1))) {
-            self.for_each(start, count, |i, n, [y, x]| {
+            self.for_each_run(start, count, |run, n, [y, x]| {
                 let sy = (y * self.step[0]) as isize + tap.offset[0];
                 let sx = (x * self.step[1]) as isize + tap.offset[1];
                 // A negative coordinate wraps to a huge one, so one comparison checks both ends.
-                if (sy as usize) < height && (sx as usize) < width {
-                    sources[i] = (n * height + sy as usize) * width + sx as usize;
+                if sy as usize >= height {
+                    return;
+                }
+                let row = (n * height + sy as usize) * width;
+                for (i, source) in sources[run].iter_mut().enumerate() {
+                    let sx = (sx + (i * self.step[1]) as isize) as usize;
+                    *source = if sx < width { row + sx } else { OUTSIDE };
                 }
             });
         }
@@ -127,29 +134,25 @@ impl Grid {
     pub fn targets(&self, start: usize, count: usize, targets: &mut Vec<usize>) {
         targets.clear();
         targets.resize(count, 0);
-        self.for_each(start, count, |i, n, [y, x]| {
-            let [ty, tx] =
-                [y * self.target_step[0] + self.target_offset[0], x * self.target_step[1] + self.target_offset[1]];
-            targets[i] = (n * self.target[0] + ty) * self.target[1] + tx;
+        self.for_each_run(start, count, |run, n, [y, x]| {
+            let at = [y * self.target_step[0] + self.target_offset[0], x * self.target_step[1] + self.target_offset[1]];
+            let first = (n * self.target[0] + at[0]) * self.target[1] + at[1];
+            for (i, target) in targets[run].iter_mut().enumerate() {
+                *target = first + i * self.target_step[1];
+            }
         });
     }
 
-    #[inline(always)]
-    fn for_each(&self, start: usize, count: usize, mut f: impl FnMut(usize, usize, [usize; 2])) {
+    /// Cuts `count` grid pixels from `start` on at the ends of grid rows: `f` is told which of them a piece has, and its
+    /// first pixel's image and coordinates.
+    fn for_each_run(&self, start: usize, count: usize, mut f: impl FnMut(Range<usize>, usize, [usize; 2])) {
         let [height, width] = self.size;
-        let (mut n, mut y, mut x) =
-            (start / (height * width).max(1), start / width.max(1) % height.max(1), start % width.max(1));
-        for i in 0..count {
-            f(i, n, [y, x]);
-            x += 1;
-            if x == width {
-                x = 0;
-                y += 1;
-                if y == height {
-                    y = 0;
-                    n += 1;
-                }
-            }
+        let mut i = 0;
+        while i < count {
+            let (row, x) = ((start + i) / width, (start + i) % width);
+            let end = count.min(i + width - x);
+            f(i..end, row / height, [row % height, x]);
+            i = end;
         }
     }
 }
