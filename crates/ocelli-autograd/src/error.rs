@@ -63,6 +63,9 @@ pub enum Error {
     /// The trace that a plan is made of does not lead from the input to the output.
     #[error("plan: the trace does not compute the output from the input")]
     NotTraced,
+    /// The ranges of a plan's values are those that they have for calibration images.
+    #[error("plan: eight bits need at least one image to calibrate with")]
+    NotCalibrated,
     /// A plan is compiled for one height, width and number of channels.
     #[error("plan: expected an input of shape {expected} but for the batch size, got {got}")]
     PlanInput {

@@ -29,7 +29,7 @@ pub use grad_mode::{is_recording, no_grad};
 pub use kept::Kept;
 pub use op::{Cost, Gradients, Op};
 pub use parameter::Parameter;
-pub use plan::Plan;
+pub use plan::{Plan, QuantizedPlan};
 pub use profile::{Timed, profile};
 pub use trace::{Entry, Trace, scope, trace};
 pub use var::Var;

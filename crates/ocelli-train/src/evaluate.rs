@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use ocelli_zoo::nn::autograd::QuantizedPlan;
+use ocelli_zoo::nn::tensor::Tensor;
 use serde::Serialize;
 
 use crate::loader::{LoaderOptions, Skipped};
@@ -49,12 +51,35 @@ pub fn evaluate(
     classes: &[String],
     preprocessing: &Preprocessing,
     batch_size: usize,
+    progress: impl FnMut(usize, usize),
+) -> Result<Report> {
+    measure(network::planned(network), dataset, classes, preprocessing, batch_size, progress)
+}
+
+/// As [`evaluate`], of a network in eight bits: what [`quantize`](crate::quantize) made of it.
+pub fn evaluate_quantized(
+    plan: &QuantizedPlan,
+    dataset: Arc<dyn Dataset>,
+    classes: &[String],
+    preprocessing: &Preprocessing,
+    batch_size: usize,
+    progress: impl FnMut(usize, usize),
+) -> Result<Report> {
+    measure(|images| Ok(plan.run(images)?), dataset, classes, preprocessing, batch_size, progress)
+}
+
+fn measure(
+    logits: impl FnMut(&Tensor) -> Result<Tensor>,
+    dataset: Arc<dyn Dataset>,
+    classes: &[String],
+    preprocessing: &Preprocessing,
+    batch_size: usize,
     mut progress: impl FnMut(usize, usize),
 ) -> Result<Report> {
     let loader = Loader::new(dataset, preprocessing.clone(), LoaderOptions::in_order(batch_size))?;
     let (total, mut skipped) = (loader.pictures(), BTreeSet::new());
     let never = AtomicBool::new(false);
-    let scores = network::score(network, &loader, classes.len(), &never, |batch, scores| {
+    let scores = network::score(logits, &loader, classes.len(), &never, |batch, scores| {
         skipped.extend(batch.skipped.iter().cloned());
         progress(scores.seen + skipped.len(), total);
     })?;

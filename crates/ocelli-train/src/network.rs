@@ -2,8 +2,8 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use ocelli_zoo::nn::autograd::{Plan, Var, no_grad, trace};
-use ocelli_zoo::nn::tensor::{Tensor, threads};
+use ocelli_zoo::nn::autograd::{Plan, QuantizedPlan, Trace, Var, no_grad, trace};
+use ocelli_zoo::nn::tensor::{Shape, Tensor, threads};
 use ocelli_zoo::nn::{Mode, State};
 use ocelli_zoo::{Model, Outputs};
 
@@ -52,32 +52,52 @@ pub(crate) fn logits(network: &dyn Network, images: Tensor) -> Result<Tensor> {
 }
 
 /// The network with the weights of this moment, compiled for pictures of `images`' size in any number.
-pub(crate) fn compile(network: &dyn Network, images: &Tensor) -> Result<Plan> {
-    let x = Var::constant(Tensor::zeros(images.shape()));
-    let (y, trace) = threads::install(|| no_grad(|| trace(|| network.forward(&x, &Mode::Eval))));
-    Ok(Plan::compile(&trace, &x, &y?)?)
+pub(crate) fn compile(network: &dyn Network, images: &Shape) -> Result<Plan> {
+    let (x, y, trace) = recorded(network, images)?;
+    Ok(Plan::compile(&trace, &x, &y)?)
 }
 
-/// The scores of all pictures of a loader, in order. `each` is told of every batch; nothing is returned if `stop`
-/// is set before the end.
+/// The network's logits, without gradients, by plans: compiled with the weights of this moment, at the first pictures, for
+/// any number of that size.
+pub(crate) fn planned(network: &dyn Network) -> impl FnMut(&Tensor) -> Result<Tensor> + '_ {
+    let mut plan = None;
+    move |images| {
+        let plan = match &mut plan {
+            Some(plan) => plan,
+            none => none.insert(compile(network, images.shape())?),
+        };
+        Ok(plan.run(images)?)
+    }
+}
+
+/// The network with the weights of this moment, compiled in eight bits for pictures of a shape, in any number.
+pub(crate) fn quantized(network: &dyn Network, images: &Shape, calibration: &[Tensor]) -> Result<QuantizedPlan> {
+    let (x, y, trace) = recorded(network, images)?;
+    Ok(QuantizedPlan::compile(&trace, &x, &y, calibration)?)
+}
+
+fn recorded(network: &dyn Network, images: &Shape) -> Result<(Var<f32>, Var<f32>, Trace<f32>)> {
+    let x = Var::constant(Tensor::zeros(images));
+    let (y, trace) = threads::install(|| no_grad(|| trace(|| network.forward(&x, &Mode::Eval))));
+    Ok((x, y?, trace))
+}
+
+/// The scores of all pictures of a loader, in order, from what `logits` makes of them. `each` is told of every batch;
+/// nothing is returned if `stop` is set before the end.
 pub(crate) fn score(
-    network: &dyn Network,
+    mut logits: impl FnMut(&Tensor) -> Result<Tensor>,
     loader: &Loader,
     classes: usize,
     stop: &AtomicBool,
     mut each: impl FnMut(&Batch, &Scores),
 ) -> Result<Option<Scores>> {
-    let (mut scores, mut plan) = (Scores::new(classes), None);
+    let mut scores = Scores::new(classes);
     for batch in loader.epoch(0, 0) {
         if stop.load(Ordering::Relaxed) {
             return Ok(None);
         }
         if !batch.labels.is_empty() {
-            let plan = match &mut plan {
-                Some(plan) => plan,
-                none => none.insert(compile(network, &batch.images)?),
-            };
-            scores.add(&plan.run(&batch.images)?, &batch.labels)?;
+            scores.add(&logits(&batch.images)?, &batch.labels)?;
         }
         each(&batch, &scores);
     }

@@ -61,7 +61,7 @@ impl<'a> Predictor<'a> {
         }
         let plan = match &mut self.plan {
             Some(plan) => plan,
-            none => none.insert(network::compile(self.network, &image)?),
+            none => none.insert(network::compile(self.network, image.shape())?),
         };
         Ok(plan.run(&image)?)
     }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::nn::autograd::{Plan, Trace, Var, no_grad, trace};
+use crate::nn::autograd::{Plan, QuantizedPlan, Trace, Var, no_grad, trace};
 use crate::nn::checkpoint::Checkpoint;
 use crate::nn::tensor::{Shape, Tensor};
 use crate::nn::{self, Builder, Mode, State};
@@ -189,6 +189,13 @@ impl Model {
     pub fn plan(&self, shape: impl Into<Shape>) -> Result<Plan<f32>> {
         let (x, y, trace) = self.record(shape)?;
         Ok(Plan::compile(&trace, &x, &y).map_err(nn::Error::from)?)
+    }
+
+    /// The forward pass compiled in eight bits for inputs `[.., H, W, C]` of that shape, with the weights of this moment
+    /// and the ranges that values have for the batches of `calibration`, such inputs themselves.
+    pub fn quantized_plan(&self, shape: impl Into<Shape>, calibration: &[Tensor]) -> Result<QuantizedPlan> {
+        let (x, y, trace) = self.record(shape)?;
+        Ok(QuantizedPlan::compile(&trace, &x, &y, calibration).map_err(nn::Error::from)?)
     }
 
     fn record(&self, shape: impl Into<Shape>) -> Result<(Var<f32>, Var<f32>, Trace<f32>)> {

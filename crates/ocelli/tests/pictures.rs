@@ -65,6 +65,10 @@ fn a_run_is_trained_resumed_evaluated_and_used() {
     assert_eq!(keys(&report), ["classes", "confusion", "data", "images", "loss", "model", "skipped", "top1", "top5"]);
     assert_eq!((&report["model"], report["classes"].as_array().map(Vec::len)), (&"resnet8".into(), Some(2)));
     assert!(succeeds(["evaluate", "--run", text(&run)]).contains("images of"));
+    let both = json(["evaluate", "--run", text(&run), "--int8", "--calibration", "4", "--json"]);
+    assert_eq!(both["top1"], report["top1"]);
+    assert_eq!(both["int8"]["images"], report["images"]);
+    assert!(succeeds(["evaluate", "--run", text(&run), "--int8"]).contains("in eight bits: "));
 
     let image = data.join("blue/3.png");
     let by_run = json(["predict", "--run", text(&run), text(&image), text(&image), "--json"]);

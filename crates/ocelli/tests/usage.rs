@@ -8,7 +8,7 @@ use common::{fails, keys, ocelli, succeeds};
 
 #[test]
 fn wrong_usage_is_status_2() {
-    let wrong: [&[&str]; 8] = [
+    let wrong: [&[&str]; 10] = [
         &[],
         &["fly"],
         &["predict"],
@@ -16,6 +16,8 @@ fn wrong_usage_is_status_2() {
         &["evaluate", "--model", "resnet18"],
         &["evaluate", "--run", "a", "--model", "b", "--weights", "c"],
         &["bench", "resnet18", "--batch", "0"],
+        &["bench", "resnet18", "--train", "--int8"],
+        &["evaluate", "--run", "runs/none", "--calibration", "5"],
         &["convert", "a.pth", "b.safetensors", "--dtype", "f17"],
     ];
     for arguments in wrong {
@@ -137,9 +139,8 @@ fn a_typo_is_answered_with_the_nearest_names() {
 
 #[test]
 fn a_benchmark_reports_what_it_measured() {
-    for mode in ["inference", "training"] {
-        let train = (mode == "training").then_some("--train");
-        let arguments = ["bench", "resnet8", "--batch", "2", "--threads", "1", "--json"].into_iter().chain(train);
+    for (mode, option) in [("inference", None), ("inference", Some("--int8")), ("training", Some("--train"))] {
+        let arguments = ["bench", "resnet8", "--batch", "2", "--threads", "1", "--json"].into_iter().chain(option);
         let report = common::json(arguments);
         let expected = ["batch", "gflops", "median_ms", "min_ms", "mode", "model", "peak_rss_mib", "runs", "threads"];
         assert_eq!(keys(&report), expected);

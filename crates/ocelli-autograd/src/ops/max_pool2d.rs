@@ -4,6 +4,7 @@
 use ocelli_tensor::ops::{self, Argmax, Window};
 use ocelli_tensor::{Element, Shape, Tensor};
 
+use crate::plan::Role;
 use crate::{Gradients, Op, Result, Var};
 
 /// Maximum pooling.
@@ -38,6 +39,10 @@ impl<T: Element> Op<T> for MaxPool2d {
     fn backward(&self, saved: Self::Saved, dy: Tensor<T>, _: &[bool]) -> Result<Gradients<T>> {
         let dx = |(argmax, x_shape)| ops::max_pool2d_backward(&dy, &argmax, &x_shape, &self.window);
         Ok(vec![saved.map(dx).transpose()?])
+    }
+
+    fn role(&self, _: &[Option<&Tensor<T>>]) -> Result<Role<T>> {
+        Ok(Role::MaxPool { window: self.window, ceil_mode: self.ceil_mode })
     }
 }
 

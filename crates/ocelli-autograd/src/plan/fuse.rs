@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use ocelli_tensor::ops::{Activation, Window};
 use ocelli_tensor::{Element, Shape, Tensor};
 
 use super::role::{Convolution, Role};
@@ -23,6 +24,16 @@ pub(super) struct Node<T: Element> {
     pub output: u64,
     /// Of the output.
     pub columns: usize,
+    /// What it was made of, if that was asked for.
+    pub origin: Option<Origin<T>>,
+}
+
+/// What a plan in eight bits makes other steps of.
+pub(super) enum Origin<T: Element> {
+    /// A convolution, what follows it, and the shape of its input.
+    Convolution(Convolution<T>, Option<Activation>, Shape),
+    /// Maximum pooling.
+    MaxPool { window: Window, ceil_mode: bool },
 }
 
 /// What a plan does at once.
@@ -77,9 +88,10 @@ struct Call<'a, T: Element> {
     inputs: Vec<Operand<T>>,
 }
 
-pub(super) fn fuse<T: Element>(trace: &Trace<T>, input: u64, output: u64) -> Result<Fusion<T>> {
+/// `origins` keeps what nodes are made of, weights included.
+pub(super) fn fuse<T: Element>(trace: &Trace<T>, input: u64, output: u64, origins: bool) -> Result<Fusion<T>> {
     let (calls, output) = calls(trace, input, output)?;
-    let mut chains = Chains::new(&calls, output.id());
+    let mut chains = Chains::new(&calls, output.id(), origins);
     let mut nodes: Vec<(usize, Node<T>)> = Vec::new();
     for (i, call) in calls.iter().enumerate() {
         if let Role::Convolution(convolution) = &call.role {
@@ -92,7 +104,11 @@ pub(super) fn fuse<T: Element>(trace: &Trace<T>, input: u64, output: u64) -> Res
     for (i, call) in calls.iter().enumerate().filter(|(i, _)| !chains.taken[*i]) {
         let step = Box::new(Forward(call.entry.op.clone()));
         let action = if matches!(call.role, Role::Concat) { Action::Concat(step) } else { Action::Run(step) };
-        nodes.push((i, node(call.entry, call.entry.name(), action, call.entry.cost(), call.inputs.clone())));
+        let mut node = node(call.entry, call.entry.name(), action, call.entry.cost(), call.inputs.clone());
+        if let Role::MaxPool { window, ceil_mode } = call.role {
+            node.origin = Some(Origin::MaxPool { window, ceil_mode });
+        }
+        nodes.push((i, node));
     }
     // A chain runs where its last operation did, when the residual has been computed.
     nodes.sort_by_key(|(position, _)| *position);
@@ -143,16 +159,17 @@ struct Chains<'a, T: Element> {
     /// The operations that read a value, once for each time; `None` is the reader of the plan's output.
     readers: HashMap<u64, Vec<Option<usize>>>,
     taken: Vec<bool>,
+    origins: bool,
 }
 
 impl<'a, T: Element> Chains<'a, T> {
-    fn new(calls: &'a [Call<'a, T>], output: Option<u64>) -> Self {
+    fn new(calls: &'a [Call<'a, T>], output: Option<u64>, origins: bool) -> Self {
         let mut readers: HashMap<u64, Vec<_>> = HashMap::new();
         for (i, call) in calls.iter().enumerate() {
             call.inputs.iter().filter_map(Operand::id).for_each(|id| readers.entry(id).or_default().push(Some(i)));
         }
         output.into_iter().for_each(|id| readers.entry(id).or_default().push(None));
-        Chains { calls, readers, taken: vec![false; calls.len()] }
+        Chains { calls, readers, taken: vec![false; calls.len()], origins }
     }
 
     /// The convolution at `start` with as much of what follows as fits into one step, and the position of its last
@@ -186,7 +203,11 @@ impl<'a, T: Element> Chains<'a, T> {
         let step = fused(&convolution, activation, &first.input_shapes()[0])?;
         let residuals = (inputs.len() - operands.len()) * entry.output_shape().len() * size_of::<T>();
         let cost = Cost { bytes: first.cost().bytes + residuals as u64, ..first.cost() };
-        Ok((last, node(entry, &names.join(" + "), Action::Run(step), cost, inputs)))
+        let mut node = node(entry, &names.join(" + "), Action::Run(step), cost, inputs);
+        if self.origins {
+            node.origin = Some(Origin::Convolution(convolution, activation, first.input_shapes()[0]));
+        }
+        Ok((last, node))
     }
 
     /// The operation at `start`, if it is one of channels or a sum that no convolution took, with the residual and the
@@ -249,7 +270,7 @@ impl<'a, T: Element> Chains<'a, T> {
 
 fn node<T: Element>(last: &Entry<T>, names: &str, action: Action<T>, cost: Cost, inputs: Vec<Operand<T>>) -> Node<T> {
     let label = label(last.scope(), names);
-    Node { label, action, cost, inputs, output: last.output, columns: last.output_shape().columns() }
+    Node { label, action, cost, inputs, output: last.output, columns: last.output_shape().columns(), origin: None }
 }
 
 /// Whether the second operand is a number for each image and channel of the first: `[N, 1, …, 1, C]`.

@@ -6,6 +6,7 @@
 
 mod fuse;
 mod grow;
+mod int8;
 mod role;
 mod step;
 
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use ocelli_tensor::{Element, Shape, Tensor, ops, threads};
 
+pub use int8::QuantizedPlan;
 pub use role::{Affine, Convolution, Deformable, Role};
 
 use self::fuse::{Action, Fusion, Operand};
@@ -80,7 +82,7 @@ impl<T: Element> Plan<T> {
     /// # Errors
     /// [`Error::NotTraced`] if no operation of the trace computed `output` from `input`, or what an operation returns.
     pub fn compile(trace: &Trace<T>, input: &Var<T>, output: &Var<T>) -> Result<Self> {
-        let mut fusion = fuse::fuse(trace, input.id(), output.id())?;
+        let mut fusion = fuse::fuse(trace, input.id(), output.id(), false)?;
         grow::grow(&mut fusion);
         let Fusion { nodes, output } = fusion;
         let mut last_use = HashMap::new();

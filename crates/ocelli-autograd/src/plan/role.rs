@@ -25,6 +25,13 @@ pub enum Role<T: Element = f32> {
     Product,
     /// The inputs' columns side by side.
     Concat,
+    /// The maximum over windows of x₀.
+    MaxPool {
+        /// The windows.
+        window: Window,
+        /// Whether output sizes are rounded up.
+        ceil_mode: bool,
+    },
 }
 
 /// A convolution with constant weights, as the plan packs it.

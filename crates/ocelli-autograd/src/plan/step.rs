@@ -41,11 +41,7 @@ pub(super) fn fused<T: Element>(
 ) -> Result<Box<dyn Step<T>>> {
     let &Convolution { window, groups, deformable, .. } = convolution;
     let bias = convolution.bias.as_ref();
-    let weight = match **convolution.weight.shape() {
-        [inputs, outputs] => convolution.weight.reshape([1, 1, inputs, outputs])?,
-        _ => convolution.weight.clone(),
-    };
-    let x = image_shape(x);
+    let (weight, x) = (image_weight(&convolution.weight)?, image_shape(x));
     Ok(match deformable {
         None => Box::new(Fused(PackedConv::new(&weight, bias, activation, window, groups, &x)?)),
         Some(Deformable { offset_groups, modulated }) => {
@@ -132,7 +128,16 @@ fn as_image<T: Element>(x: &Tensor<T>) -> Result<Tensor<T>> {
     Ok(x.reshape(image_shape(x.shape()))?)
 }
 
-fn image_shape(shape: &Shape) -> Shape {
+/// A matrix `[in, out]` as the weight of a 1×1 convolution.
+pub(super) fn image_weight<T: Element>(weight: &Tensor<T>) -> Result<Tensor<T>> {
+    Ok(match **weight.shape() {
+        [inputs, outputs] => weight.reshape([1, 1, inputs, outputs])?,
+        _ => weight.clone(),
+    })
+}
+
+/// The shape of a batch of vectors `[N, C]` as images of one pixel.
+pub(super) fn image_shape(shape: &Shape) -> Shape {
     match **shape {
         [n, channels] => Shape::from([n, 1, 1, channels]),
         _ => *shape,

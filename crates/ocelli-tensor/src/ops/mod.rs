@@ -41,7 +41,7 @@ pub use local_response_norm::{LocalResponseNorm, local_response_norm, local_resp
 pub use matmul::{matmul, matmul_nt, matmul_tn};
 pub use pool::{
     Argmax, adaptive_avg_pool2d, adaptive_avg_pool2d_backward, avg_pool2d, avg_pool2d_backward, global_avg_pool2d,
-    global_avg_pool2d_backward, max_pool2d, max_pool2d_backward, max_pool2d_values,
+    global_avg_pool2d_backward, max_pool2d, max_pool2d_backward, max_pool2d_bytes, max_pool2d_values,
 };
 pub use quantize::{Quantization, QuantizedTensor};
 pub use reduce::{mean_all, sum_all, sum_product_to_shape, sum_rows, sum_to_shape};

@@ -127,6 +127,14 @@ impl QuantizedTensor {
     }
 }
 
+/// The nearest bytes of as many numbers.
+pub(crate) fn quantize_row(from: &[f32], to: &mut [u8], quantization: Quantization) {
+    let (columns, stride) = (from.len(), to.len());
+    if columns > 0 {
+        dispatch_bytes(simd::current(), Quantize { from, columns, to, stride, quantization });
+    }
+}
+
 struct Quantize<'a> {
     from: &'a [f32],
     columns: usize,

@@ -262,7 +262,8 @@ impl<'a> Trainer<'a> {
             skipped.extend(batch.skipped.iter().cloned());
             observer.validated(done, total);
         };
-        let scores = averaged(&mut self.ema, || network::score(network, loader, classes, stop, each))?;
+        let scores =
+            averaged(&mut self.ema, || network::score(network::planned(network), loader, classes, stop, each))?;
         skipped.into_iter().for_each(|picture| self.skip(picture));
         match scores {
             Some(scores) => self.end_epoch(&scores, start.elapsed()).map(|()| true),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use clap::Args;
-use ocelli_train::{Data, Dataset, Picture, Report, Run, evaluate};
+use ocelli_train::{Data, Dataset, Picture, Report, Run, evaluate, evaluate_quantized, quantize};
 use serde::Serialize;
 
 use crate::arguments::{NetworkChoice, Threads, at_least_one};
@@ -21,9 +21,13 @@ const CONFUSIONS: usize = 5;
 SOURCE is `digits` (built in) or a folder: train/CLASS/* and val/CLASS/*, of which val is measured, or CLASS/*, of which \
 the fifth is measured that --seed holds out. With --run, data and seed are those of the run, unless given.
 
+With --int8 the network is measured twice: as it is, and with its convolutions and fully connected layers in eight bits, \
+for which it looks at some training images first. See docs/quantization.md.
+
 Examples:
   ocelli evaluate --run runs/digits
   ocelli evaluate --run runs/photos --data other-photos
+  ocelli evaluate --run runs/photos --int8
   ocelli evaluate --model resnet18 --weights resnet18.pth --data photos --json")]
 #[command(group(clap::ArgGroup::new("network").args(["run", "weights"]).required(true)))]
 pub struct Evaluate {
@@ -38,7 +42,13 @@ pub struct Evaluate {
     /// Images at once
     #[arg(long, value_name = "N", default_value = "32", value_parser = at_least_one())]
     batch_size: usize,
-    /// Print {model, data, images, loss, top1, top5, classes, confusion, skipped}
+    /// Measure the network in eight bits, too
+    #[arg(long)]
+    int8: bool,
+    /// How many training images tell --int8 the ranges of the network's values
+    #[arg(long, value_name = "N", default_value = "64", value_parser = at_least_one(), requires = "int8")]
+    calibration: usize,
+    /// Print {model, data, images, loss, top1, top5, classes, confusion, skipped}; with --int8 also {int8: {images, …}}
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -51,6 +61,8 @@ struct Answer<'a> {
     data: &'a str,
     #[serde(flatten)]
     report: &'a Report,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    int8: Option<&'a Report>,
 }
 
 impl Evaluate {
@@ -65,25 +77,36 @@ impl Evaluate {
             Some(run) => Classifier::of_run(run)?,
             None => Classifier::chosen(&self.network)?.ok_or_else(|| Error::message("no network chosen"))?,
         };
-        let report = self.measure(&classifier, &data)?;
+        let (report, int8) = self.measure(&classifier, &data)?;
         for picture in &report.skipped {
             Bar::none().line_err(&warning(&format!("skipped {}", picture.reason)));
         }
         let model = classifier.model.variant().name;
         if self.json {
-            return print_json(&Answer { model, data: &data.source, report: &report });
+            return print_json(&Answer { model, data: &data.source, report: &report, int8: int8.as_ref() });
         }
-        print(model, &data.source, &report)
+        print(model, &data.source, &report)?;
+        int8.map_or(Ok(()), |int8| print_int8(&report, &int8))
     }
 
-    fn measure(&self, classifier: &Classifier, data: &Data) -> Result<Report> {
+    /// The measures of the network, and if they are asked for, those in eight bits.
+    fn measure(&self, classifier: &Classifier, data: &Data) -> Result<(Report, Option<Report>)> {
         let Classifier { model, preprocessing, classes } = classifier;
-        let dataset = Relabelled::new(data, classes)?;
+        let dataset = Arc::new(Relabelled::new(data, classes)?);
         let bar = Bar::new(dataset.len(), "evaluating");
         let progress = |done, _| bar.set(done, "images");
-        let report = evaluate(model, Arc::new(dataset), classes, preprocessing, self.batch_size, progress);
+        let report = evaluate(model, dataset.clone(), classes, preprocessing, self.batch_size, progress);
         bar.clear();
-        Ok(report?)
+        let report = report?;
+        if !self.int8 {
+            return Ok((report, None));
+        }
+        let plan = quantize(model, data.train.clone(), self.calibration, preprocessing)?;
+        let bar = Bar::new(dataset.len(), "evaluating in eight bits");
+        let progress = |done, _| bar.set(done, "images");
+        let int8 = evaluate_quantized(&plan, dataset, classes, preprocessing, self.batch_size, progress);
+        bar.clear();
+        Ok((report, Some(int8?)))
     }
 }
 
@@ -144,6 +167,12 @@ fn print(model: &str, data: &str, report: &Report) -> Result<()> {
     let images = count(report.images);
     print_line(&format!("\n{} of {images} images of {data} right", Style::stdout().strong(&total)))?;
     print_line(&format!("{model}, mean cross-entropy {:.4}", report.loss))
+}
+
+fn print_int8(report: &Report, int8: &Report) -> Result<()> {
+    let [top1, exact] = [int8, report].map(|report| percent(report.top1, 2));
+    let loss = format!("mean cross-entropy {:.4} ({:.4})", int8.loss, report.loss);
+    print_line(&format!("in eight bits: {} right ({exact} in 32), {loss}", Style::stdout().strong(&top1)))
 }
 
 fn print_confusions(report: &Report) -> Result<()> {

@@ -2,6 +2,7 @@
 
 mod adaptive;
 mod average;
+mod bytes;
 mod max;
 #[cfg(test)]
 mod tests;
@@ -9,6 +10,7 @@ pub(crate) mod weighted;
 
 pub use adaptive::{adaptive_avg_pool2d, adaptive_avg_pool2d_backward, global_avg_pool2d, global_avg_pool2d_backward};
 pub use average::{avg_pool2d, avg_pool2d_backward};
+pub use bytes::max_pool2d_bytes;
 pub use max::{Argmax, max_pool2d, max_pool2d_backward, max_pool2d_values};
 
 use super::window::Window;

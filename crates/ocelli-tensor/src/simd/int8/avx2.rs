@@ -42,7 +42,8 @@ impl Int8 for Avx2 {
     #[inline(always)]
     unsafe fn row(self, src: *const u8) -> [__m256i; 2] {
         unsafe {
-            let [a, b] = src.cast::<[i32; 2]>().read_unaligned();
+            // Broadcast from memory: one load of both halves would have to be taken apart again.
+            let (a, b) = (src.cast::<i32>().read_unaligned(), src.add(4).cast::<i32>().read_unaligned());
             [_mm256_set1_epi32(a), _mm256_set1_epi32(b)]
         }
     }

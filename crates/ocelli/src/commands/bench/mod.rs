@@ -31,10 +31,12 @@ const LR: f64 = 1e-3;
 #[command(after_help = "\
 After 3 warm-ups at least 10 runs are taken and at least 3 seconds spent; the median counts. Inference is the compiled \
 plan; a training run is forward, cross-entropy, backward and an SGD step with momentum. A multiply-accumulate counts as \
-two operations, and training as three forward passes. The input is noise, the weights are random.
+two operations, and training as three forward passes. The input is noise, the weights are random. With --int8, \
+convolutions and fully connected layers multiply bytes, with ranges that are taken from the same noise.
 
 Examples:
   ocelli bench resnet50
+  ocelli bench resnet50 --int8
   ocelli bench googlenet --profile
   ocelli bench resnet18 --train --batch 16 --threads 2
   ocelli bench tf_efficientnet_lite0 --json")]
@@ -53,6 +55,9 @@ pub struct Bench {
     /// Measure training steps in place of inference
     #[arg(long)]
     train: bool,
+    /// Measure inference in eight bits
+    #[arg(long, conflicts_with_all = ["train", "profile"])]
+    int8: bool,
     /// Train with less memory: the backward pass computes the first convolution again, and DenseNets' layers
     #[arg(long, requires = "train")]
     save_memory: bool,
@@ -79,6 +84,8 @@ struct Report {
     runs: usize,
     gflops: f64,
     peak_rss_mib: Option<f64>,
+    #[serde(skip)]
+    int8: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     steps: Option<Vec<Step>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -98,6 +105,8 @@ impl Bench {
             let (times, of_steps) = threads::install(|| self.training(&model, &input))?;
             profile = of_steps;
             ("training", 3.0, times)
+        } else if self.int8 {
+            ("inference", 1.0, threads::install(|| quantized(model, &input))?)
         } else {
             let (times, of_plan) = threads::install(|| inference(model, &input, self.profile))?;
             steps = of_plan;
@@ -114,6 +123,7 @@ impl Bench {
             runs: times.len(),
             gflops: rounded(2.0 * passes * macs as f64 * self.batch as f64 / median_ms / 1e6),
             peak_rss_mib: peak_rss_mib().map(rounded),
+            int8: self.int8,
             steps,
             profile,
         };
@@ -150,7 +160,8 @@ impl Report {
         let style = Style::stdout();
         let plural = |n: usize, one: &str| format!("{} {one}{}", count(n), if n == 1 { "" } else { "s" });
         let (batch, threads) = (plural(self.batch, "image"), plural(self.threads, "thread"));
-        print_line(&style.strong(&format!("{}, {}: {batch} at once, {threads}", self.model, self.mode)))?;
+        let mode = if self.int8 { "inference in eight bits" } else { self.mode };
+        print_line(&style.strong(&format!("{}, {mode}: {batch} at once, {threads}", self.model)))?;
         let per_second = self.batch as f64 / self.median_ms * 1e3;
         print_line(&format!("  median       {:.2} ms ({per_second:.1} images/s)", self.median_ms))?;
         print_line(&format!("  fastest      {:.2} ms of {} runs", self.min_ms, self.runs))?;
@@ -177,6 +188,16 @@ fn inference(model: Model, input: &Tensor, steps: bool) -> Result<(Vec<f64>, Opt
         Ok(())
     })?;
     Ok((times, steps.then(|| profile::profile(&plan, input)).transpose()?))
+}
+
+/// The times of the plan in eight bits.
+fn quantized(model: Model, input: &Tensor) -> Result<Vec<f64>> {
+    let plan = model.quantized_plan(*input.shape(), std::slice::from_ref(input))?;
+    drop(model);
+    measure(|| {
+        plan.run(input)?;
+        Ok(())
+    })
 }
 
 /// The times of the runs in seconds, sorted.

@@ -11,12 +11,15 @@ mod tests;
 mod tile;
 mod weights;
 
+use std::borrow::Cow;
+
 use self::product::{Pixels, product};
 use self::tile::{Finish, Out, Residual};
 use self::weights::Bytes;
 use super::{Geometry, packed::clamp_or_curve};
 use crate::memory::Buffer;
 use crate::ops::gemm::{Grid, grid};
+use crate::ops::quantize::quantize_row;
 use crate::ops::{Activation, Quantization, QuantizedTensor, Window};
 use crate::simd::int8::STEP;
 use crate::{Error, Result, Shape, Tensor, threads};
@@ -30,6 +33,9 @@ pub struct FloatConv {
     pub weight: Tensor,
     /// `[Cout]`
     pub bias: Option<Tensor>,
+    /// The mean of the input, `[Cin]`: if it is known, the bias makes up for what rounding the weights does to it, so that
+    /// the output keeps its mean.
+    pub input_mean: Option<Tensor>,
     /// What follows.
     pub activation: Option<Activation>,
     /// The geometry.
@@ -53,6 +59,13 @@ impl Values {
             Values::Bytes(x) => x.shape(),
         }
     }
+
+    fn to_bytes(&self, quantization: Quantization) -> Cow<'_, QuantizedTensor> {
+        match self {
+            Values::Floats(x) => Cow::Owned(QuantizedTensor::quantize(x, quantization)),
+            Values::Bytes(x) => Cow::Borrowed(x),
+        }
+    }
 }
 
 /// A convolution with fixed weights, from bytes to bytes or numbers.
@@ -74,7 +87,7 @@ impl QuantizedConv {
     /// Quantizes the weights of `conv`, for inputs of the quantization `input`. The output is bytes if `output` says which,
     /// else numbers.
     pub fn new(conv: &FloatConv, input: Quantization, output: Option<Quantization>) -> Result<Self> {
-        let FloatConv { weight, bias, activation, window } = conv;
+        let FloatConv { weight, bias, input_mean, activation, window } = conv;
         let Ok([kh, kw, cin, cout]) = <[usize; 4]>::try_from(&**weight.shape()) else {
             return Err(Error::shape(OP, "weight", "[Kh, Kw, Cin, Cout]", weight.shape()));
         };
@@ -85,6 +98,9 @@ impl QuantizedConv {
         if let Some(bias) = bias.as_ref().filter(|bias| **bias.shape() != [cout]) {
             return Err(Error::shape(OP, "bias", format!("[{cout}]"), bias.shape()));
         }
+        if let Some(mean) = input_mean.as_ref().filter(|mean| **mean.shape() != [cin]) {
+            return Err(Error::shape(OP, "mean of the input", format!("[{cin}]"), mean.shape()));
+        }
         // 127 · 255 of each, at most, must fit into 32 bits.
         const MOST: usize = 1 << 16;
         if kh * kw * cin > MOST {
@@ -92,7 +108,8 @@ impl QuantizedConv {
             return Err(Error::shape(OP, "weight", expected, weight.shape()));
         }
         let [taps, k] = if joins(window, cin) { [kh, kw * cin] } else { [kh * kw, cin] };
-        let weights = Bytes::new(weight.data(), taps, k, cout);
+        let mean = input_mean.as_ref().map_or(&[0.0][..], Tensor::data);
+        let weights = Bytes::new(weight.data(), [taps, k, cout], mean);
         let (clamp, curve) = clamp_or_curve::<f32>(*activation);
         let clamp = clamp.unwrap_or([f32::NEG_INFINITY, f32::INFINITY]);
         // Before a curve all is in units of 1, else in that of the output.
@@ -104,7 +121,7 @@ impl QuantizedConv {
         let (mut scale, mut shift) = (vec![0.0; columns], vec![zero as f32; columns]);
         for c in 0..cout {
             let s = f64::from(input.scale) * f64::from(weights.scales[c]);
-            let b = bias.as_ref().map_or(0.0, |bias| f64::from(bias.data()[c]));
+            let b = bias.as_ref().map_or(0.0, |bias| f64::from(bias.data()[c])) + weights.errors[c];
             scale[c] = (s / unit) as f32;
             shift[c] = ((b - s * f64::from(input.zero_point) * f64::from(weights.sums[c])) / unit + zero) as f32;
         }
@@ -117,11 +134,13 @@ impl QuantizedConv {
         Ok(QuantizedConv { weights, w_shape, window, input, output, scale, bias: shift, clamp, curve })
     }
 
-    /// The output for `x` `[N, H, W, Cin]`, whose quantization is that which the convolution was made for; `residual`, of
-    /// the output's shape, is added before the activation.
-    pub fn run(&self, x: &QuantizedTensor, residual: Option<&Values>) -> Result<Values> {
+    /// The output for `x` `[N, H, W, Cin]`: numbers, or bytes of the quantization that the convolution was made for.
+    /// `residual`, of the output's shape, is added before the activation.
+    pub fn run(&self, x: &Values, residual: Option<&Values>) -> Result<Values> {
         let g = Geometry::new(OP, x.shape(), &self.w_shape, &self.window, 1)?;
-        if x.quantization() != self.input {
+        if let Values::Bytes(x) = x
+            && x.quantization() != self.input
+        {
             let expected = format!("{:?}", self.input);
             return Err(Error::argument(OP, "quantization of the input", expected, format!("{:?}", x.quantization())));
         }
@@ -150,15 +169,21 @@ impl QuantizedConv {
         let padding = self.input.zero_point;
         // SAFETY: scale and bias have all panels' columns, and output and residual are of the grid's shape, as checked.
         unsafe {
-            if joins(&self.window, g.in_channels) {
-                let (data, grid) = joined(&g, x);
+            if self.reads_numbers() {
+                let (data, grid) = joined(&g, x, self.input);
                 product(&grid, &Pixels { data: &data, stride: g.in_channels, padding }, &self.weights, finish);
             } else {
+                let x = x.to_bytes(self.input);
                 let pixels = Pixels { data: x.bytes(), stride: x.stride(), padding };
                 product(&g.forward_grid(), &pixels, &self.weights, finish);
             }
         }
         Ok(y)
+    }
+
+    /// Whether numbers are no more work for it than bytes, because it copies its input in any case.
+    pub fn reads_numbers(&self) -> bool {
+        joins(&self.window, self.w_shape[2])
     }
 
     /// The residual in the unit in which it is added.
@@ -194,19 +219,30 @@ fn joins(window: &Window, in_channels: usize) -> bool {
 }
 
 /// The input in its padding, pixels side by side, and the grid over it, whose taps are kernel rows.
-fn joined(g: &Geometry, x: &QuantizedTensor) -> (Buffer<u8>, Grid) {
+fn joined(g: &Geometry, x: &Values, quantization: Quantization) -> (Buffer<u8>, Grid) {
     let ([batch, height, width, channels], grid) = grid::joined(x.shape(), g.output, &g.window);
     let (top, left) = (g.window.padding.top, g.window.padding.left);
     // A step of the last pixel may read behind it.
-    let row = width * channels;
-    let mut out = Buffer::scratch(batch * height * row + STEP);
-    out.fill(x.quantization().zero_point);
+    let (size, row) = (batch * height * width * channels, width * channels);
+    let mut out = Buffer::scratch(size + STEP);
+    out[size..].fill(0);
     let [input_height, input_width] = g.input;
-    threads::for_each_chunk(&mut out[..batch * height * row], row, |i, out| {
+    threads::for_each_chunk(&mut out[..size], row, |i, out| {
+        out.fill(quantization.zero_point);
         let (n, Some(y)) = (i / height, (i % height).checked_sub(top).filter(|&y| y < input_height)) else { return };
-        let inside = out.chunks_exact_mut(channels).skip(left).take(input_width);
-        let from = &x.bytes()[(n * input_height + y) * input_width * x.stride()..];
-        inside.zip(from.chunks_exact(x.stride())).for_each(|(to, from)| to.copy_from_slice(&from[..channels]));
+        let inside = &mut out[(left * channels).min(row)..];
+        let (pixels, first) = (input_width.min(inside.len() / channels), (n * input_height + y) * input_width);
+        let inside = &mut inside[..pixels * channels];
+        match x {
+            Values::Floats(x) => quantize_row(&x.data()[first * channels..][..pixels * channels], inside, quantization),
+            Values::Bytes(x) => {
+                let from = x.bytes()[first * x.stride()..].chunks_exact(x.stride());
+                inside
+                    .chunks_exact_mut(channels)
+                    .zip(from)
+                    .for_each(|(to, from)| to.copy_from_slice(&from[..channels]));
+            }
+        }
     });
     (out, grid)
 }

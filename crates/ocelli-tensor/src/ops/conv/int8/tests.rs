@@ -20,7 +20,7 @@ fn case(x: [usize; 4], cout: usize, window: Window, activation: Option<Activatio
     let [kh, kw] = window.kernel_size;
     let weight = rng.tensor([kh, kw, x[3], cout]);
     let [h, w] = window.output_size("test", [x[1], x[2]]).unwrap();
-    let conv = FloatConv { weight, bias: Some(rng.tensor([cout])), activation, window };
+    let conv = FloatConv { weight, bias: Some(rng.tensor([cout])), input_mean: None, activation, window };
     let input = Quantization::of_range(-0.6, 1.0);
     let output = Quantization::of_range(-1.0, 3.0);
     Case { x: rng.tensor(x), conv, residual: rng.tensor([x[0], h, w, cout]), input, output }
@@ -33,7 +33,8 @@ fn reference(case: &Case, residual: Option<&Values>) -> Tensor {
     let columns = case.conv.weight.shape().columns();
     let scale = |i: usize| f64::from(conv.weights.scales[i % columns]);
     let v = Tensor::<f64>::from_fn(*case.conv.weight.shape(), |i| {
-        (f64::from(case.conv.weight.data()[i]) / scale(i)).round()
+        let (rows, row) = (case.conv.weight.shape().rows() / conv.weights.taps, i / columns);
+        f64::from(conv.weights.get([row / rows, row % rows], i % columns))
     });
     let x = Tensor::<f64>::from_fn(*case.x.shape(), |i| {
         let channels = case.x.shape().columns();
@@ -76,8 +77,10 @@ fn check(case: &Case) {
         for output in [None, Some(case.output)] {
             let run = || {
                 let conv = QuantizedConv::new(&case.conv, case.input, output).unwrap();
-                let x = QuantizedTensor::quantize(&case.x, case.input);
-                conv.run(&x, residual.as_ref()).unwrap()
+                let y = conv.run(&Values::Floats(case.x.clone()), residual.as_ref()).unwrap();
+                let x = Values::Bytes(QuantizedTensor::quantize(&case.x, case.input));
+                assert_eq!(bits(&conv.run(&x, residual.as_ref()).unwrap()), bits(&y));
+                y
             };
             on_every_isa(|| match run() {
                 Values::Floats(y) => assert!(y.relative_error(&expected) < 2e-6, "{:?}", case.conv.window),
@@ -147,10 +150,26 @@ fn bytes_stay_near_the_numbers() {
     let exact = conv2d(&case.x, &case.conv.weight, &case.conv.window, 1).unwrap();
     let exact = crate::ops::add(&exact, case.conv.bias.as_ref().unwrap()).unwrap();
     let conv = QuantizedConv::new(&case.conv, Quantization::of_range(-1.0, 1.0), None).unwrap();
-    let x = QuantizedTensor::quantize(&case.x, Quantization::of_range(-1.0, 1.0));
-    let Values::Floats(y) = conv.run(&x, None).unwrap() else { panic!("numbers were asked for") };
+    let Values::Floats(y) = conv.run(&Values::Floats(case.x), None).unwrap() else { panic!("numbers were asked for") };
     let error = y.relative_error(&exact);
     assert!(error < 0.02, "{error}");
+}
+
+#[test]
+fn the_bias_makes_up_for_the_rounding_of_weights() {
+    let Case { conv, .. } = case([1, 1, 1, 200], 32, Window::square(1), None);
+    let mean = Tensor::from_fn([200], |i| (i % 7) as f32 / 7.0);
+    let exact = conv2d(&mean.reshape([1, 1, 1, 200]).unwrap(), &conv.weight, &conv.window, 1).unwrap();
+    let exact = crate::ops::add(&exact, conv.bias.as_ref().unwrap()).unwrap();
+    let error = |input_mean: Option<Tensor>| {
+        let conv = FloatConv { input_mean, ..conv.clone() };
+        // Bytes that mean exactly the sevenths.
+        let conv = QuantizedConv::new(&conv, Quantization { scale: 1.0 / 7.0, zero_point: 0 }, None).unwrap();
+        let x = Values::Floats(mean.reshape([1, 1, 1, 200]).unwrap());
+        let Values::Floats(y) = conv.run(&x, None).unwrap() else { panic!("numbers were asked for") };
+        y.relative_error(&exact)
+    };
+    assert!(error(None) > 1e-3 && error(Some(mean.clone())) < 1e-6);
 }
 
 #[test]
@@ -158,7 +177,7 @@ fn same_bits_for_any_number_of_threads() {
     let case = case([2, 28, 28, 64], 64, Window::square(3).padding(1), Some(Activation::Relu));
     same_bits(|| {
         let conv = QuantizedConv::new(&case.conv, case.input, None).unwrap();
-        match conv.run(&QuantizedTensor::quantize(&case.x, case.input), None).unwrap() {
+        match conv.run(&Values::Floats(case.x.clone()), None).unwrap() {
             Values::Floats(y) => vec![y],
             Values::Bytes(_) => unreachable!("numbers were asked for"),
         }
@@ -170,7 +189,7 @@ fn wrong_operands_are_errors() {
     let case = case([1, 4, 4, 6], 8, Window::square(3), None);
     let conv = QuantizedConv::new(&case.conv, case.input, None).unwrap();
     let text = |x: [usize; 4], quantization| {
-        let x = QuantizedTensor::quantize(&Tensor::zeros(x), quantization);
+        let x = Values::Bytes(QuantizedTensor::quantize(&Tensor::zeros(x), quantization));
         conv.run(&x, Some(&Values::Floats(Tensor::zeros([1, 2, 2, 7])))).err().unwrap().to_string()
     };
     assert_eq!(
@@ -192,6 +211,7 @@ fn wrong_operands_are_errors() {
         let conv = FloatConv {
             weight: Tensor::zeros(weight),
             bias: Some(Tensor::zeros([bias])),
+            input_mean: None,
             activation: None,
             window: Window::square(3),
         };

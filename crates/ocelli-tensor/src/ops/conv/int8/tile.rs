@@ -108,6 +108,14 @@ pub unsafe fn tile<S: Int8, const ROWS: usize, const VECTORS: usize>(simd: S, bl
                 b = b.add(S::DEPTH * width);
             }
         }
+        // Through memory: what follows is too much to be unrolled, and registers can't be indexed.
+        let mut done = [[simd.zero(); VECTORS]; ROWS];
+        let place = done.as_mut_ptr().cast::<S::Sums>();
+        for i in 0..ROWS {
+            for v in 0..VECTORS {
+                place.add(i * VECTORS + v).write_volatile(sums[i][v]);
+            }
+        }
         let end = block.finish.out.columns();
         for v in 0..VECTORS {
             let column = block.column + v * lanes;
@@ -116,7 +124,7 @@ pub unsafe fn tile<S: Int8, const ROWS: usize, const VECTORS: usize>(simd: S, bl
             let scale = f.load_ptr(block.finish.scale.add(column));
             let bias = f.load_ptr(block.finish.bias.add(column));
             for i in 0..ROWS {
-                let y = f.add(f.mul(simd.numbers(sums[i][v]), scale), bias);
+                let y = f.add(f.mul(simd.numbers(done[i][v]), scale), bias);
                 finish(simd, block.finish, y, *block.targets.add(i), column, live);
             }
         }

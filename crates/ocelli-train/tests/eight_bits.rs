@@ -1,0 +1,68 @@
+//! EfficientNet-Lite0 in eight bits sees in photos what it sees in 32.
+
+#![cfg(feature = "pretrained")]
+
+use std::path::Path;
+use std::sync::Arc;
+
+use ocelli_train::loader::LoaderOptions;
+use ocelli_train::zoo::nn::tensor::{Tensor, simd};
+use ocelli_train::zoo::{Model, variant};
+use ocelli_train::{Augment, Dataset, Loader, Picture, Result, pretrained, read_image};
+
+const PHOTOS: [&str; 4] = ["camera.png", "chelsea.png", "coffee.png", "rocket.jpg"];
+
+struct Photos;
+
+impl Dataset for Photos {
+    fn len(&self) -> usize {
+        PHOTOS.len()
+    }
+
+    fn label(&self, _: usize) -> usize {
+        0
+    }
+
+    fn picture(&self, index: usize) -> Result<Picture> {
+        read_image(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/photos").join(PHOTOS[index]))
+    }
+
+    fn name(&self, index: usize) -> String {
+        PHOTOS[index].into()
+    }
+}
+
+/// The photos as the network sees them, `[4, 224, 224, 3]`; with an augmentation, random parts of them.
+fn photos(augment: Option<Augment>) -> Tensor {
+    let preprocessing = pretrained::preprocessing(variant(pretrained::MODEL).unwrap(), 3);
+    let options = LoaderOptions { augment, ..LoaderOptions::in_order(PHOTOS.len()) };
+    let loader = Loader::new(Arc::new(Photos), preprocessing, options).unwrap();
+    loader.epoch(0, 0).next().expect("one batch").images
+}
+
+fn first(logits: &[f32]) -> usize {
+    (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b])).expect("logits")
+}
+
+#[test]
+fn the_first_choice_is_the_same_on_all_photos() {
+    let variant = variant(pretrained::MODEL).unwrap();
+    let model = Model::new(variant.name, variant.options(), 0).unwrap();
+    model.load(&pretrained::checkpoint().unwrap()).unwrap();
+    let images = photos(None);
+    let expected = model.plan(*images.shape()).unwrap().run(&images).unwrap();
+    let classes = expected.shape().columns();
+    // With ranges of these photos, and of other parts of them.
+    for (calibration, largest) in [(images.clone(), 0.06), (photos(Some(Augment::photos())), 0.08)] {
+        for &isa in simd::available() {
+            let plan = simd::with_isa(isa, || model.quantized_plan(*images.shape(), &[calibration.clone()])).unwrap();
+            let logits = simd::with_isa(isa, || plan.run(&images)).unwrap();
+            for (i, name) in PHOTOS.iter().enumerate() {
+                let [a, b] = [&logits, &expected].map(|logits| first(&logits.data()[i * classes..][..classes]));
+                assert_eq!(a, b, "{name} on {isa:?}");
+            }
+            let error = logits.relative_error(&expected);
+            assert!(error < largest, "{error} on {isa:?}");
+        }
+    }
+}
