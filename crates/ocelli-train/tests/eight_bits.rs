@@ -55,7 +55,9 @@ fn the_first_choice_is_the_same_on_all_photos() {
     // With ranges of these photos, and of other parts of them.
     for (calibration, largest) in [(images.clone(), 0.06), (photos(Some(Augment::photos())), 0.08)] {
         for &isa in simd::available() {
-            let plan = simd::with_isa(isa, || model.quantized_plan(*images.shape(), &[calibration.clone()])).unwrap();
+            let plan =
+                simd::with_isa(isa, || model.quantized_plan(*images.shape(), std::slice::from_ref(&calibration)))
+                    .unwrap();
             let logits = simd::with_isa(isa, || plan.run(&images)).unwrap();
             for (i, name) in PHOTOS.iter().enumerate() {
                 let [a, b] = [&logits, &expected].map(|logits| first(&logits.data()[i * classes..][..classes]));

@@ -31,7 +31,7 @@ pub(super) struct Node<T: Element> {
 /// What a plan in eight bits makes other steps of.
 pub(super) enum Origin<T: Element> {
     /// A convolution, what follows it, and the shape of its input.
-    Convolution(Convolution<T>, Option<Activation>, Shape),
+    Convolution(Box<Convolution<T>>, Option<Activation>, Shape),
     /// Maximum pooling.
     MaxPool { window: Window, ceil_mode: bool },
 }
@@ -205,7 +205,7 @@ impl<'a, T: Element> Chains<'a, T> {
         let cost = Cost { bytes: first.cost().bytes + residuals as u64, ..first.cost() };
         let mut node = node(entry, &names.join(" + "), Action::Run(step), cost, inputs);
         if self.origins {
-            node.origin = Some(Origin::Convolution(convolution, activation, first.input_shapes()[0]));
+            node.origin = Some(Origin::Convolution(Box::new(convolution), activation, first.input_shapes()[0]));
         }
         Ok((last, node))
     }
