@@ -48,7 +48,7 @@ def build(name):
     import torchvision
 
     torch.manual_seed(0)
-    if "se" in name.split("_")[0] or name.startswith("legacy"):
+    if name.startswith("legacy_"):
         import timm
 
         model = timm.create_model(name)

@@ -46,7 +46,7 @@ pub struct Plan<T: Element = f32> {
 
 /// A step of a plan, and how long it took in one run.
 #[derive(Debug, Clone, Copy)]
-pub struct Timed<'a> {
+pub struct StepTime<'a> {
     /// The scope of its last operation, and the names of the operations that it does.
     pub label: &'a str,
     /// How it does them, where there is a choice; else empty.
@@ -124,13 +124,13 @@ impl<T: Element> Plan<T> {
     ///
     /// # Errors
     /// Those of [`run`](Self::run).
-    pub fn profile(&self, x: &Tensor<T>, mut each: impl FnMut(Timed<'_>) + Send) -> Result<Tensor<T>> {
+    pub fn profile(&self, x: &Tensor<T>, mut each: impl FnMut(StepTime<'_>) + Send) -> Result<Tensor<T>> {
         self.check(x)?;
         let timed = |planned: &Planned<T>, inputs: &[&Tensor<T>], own| {
             let start = Instant::now();
             let y = planned.run(inputs, own)?;
             let Planned { label, cost, .. } = planned;
-            each(Timed { label, algorithm: planned.algorithm(), cost: *cost, time: start.elapsed() });
+            each(StepTime { label, algorithm: planned.algorithm(), cost: *cost, time: start.elapsed() });
             Ok(y)
         };
         threads::install(|| self.execute(x, timed))

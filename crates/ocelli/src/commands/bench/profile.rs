@@ -1,7 +1,7 @@
 //! Where the time of a plan goes, step by step.
 
-use ocelli_train::zoo::nn::autograd::Plan;
-use ocelli_train::zoo::nn::autograd::plan::Timed;
+use ocelli_train::zoo::nn::autograd::plan::StepTime;
+use ocelli_train::zoo::nn::autograd::{Cost, Plan};
 use ocelli_train::zoo::nn::tensor::{Tensor, peak, threads};
 use serde::Serialize;
 
@@ -23,44 +23,47 @@ pub struct Step {
     bytes: u64,
 }
 
+/// What was seen of a step.
+struct Seen {
+    label: String,
+    algorithm: &'static str,
+    cost: Cost,
+    /// In seconds.
+    times: Vec<f64>,
+}
+
 /// Runs `plan` as a measurement does, and returns the medians of its steps.
 pub fn profile(plan: &Plan, input: &Tensor) -> Result<Vec<Step>> {
-    let mut steps: Vec<(Step, Vec<f64>, u64)> = Vec::new();
+    let mut seen: Vec<Seen> = Vec::new();
     measure(|| {
         let mut i = 0;
-        plan.profile(input, |timed| {
-            if i == steps.len() {
-                steps.push((Step::new(&timed), Vec::new(), timed.cost.macs));
+        plan.profile(input, |StepTime { label, algorithm, cost, time }| {
+            if i == seen.len() {
+                seen.push(Seen { label: label.to_owned(), algorithm, cost, times: Vec::new() });
             }
-            steps[i].1.push(timed.time.as_secs_f64());
+            seen[i].times.push(time.as_secs_f64());
             i += 1;
         })?;
         Ok(())
     })?;
     let peak = peak::fma_gflops(threads::count());
-    let finish = |(mut step, mut times, macs): (Step, Vec<f64>, u64)| {
-        times.sort_by(f64::total_cmp);
-        let seconds = median(&times);
-        let gflops = 2e-9 * macs as f64 / seconds;
-        step.median_ms = rounded(1e3 * seconds);
-        step.gflops = rounded(gflops);
-        step.share_of_peak = rounded(gflops / peak);
-        step
-    };
-    Ok(steps.into_iter().map(finish).collect())
+    Ok(seen.into_iter().map(|seen| Step::new(seen, peak)).collect())
 }
 
 impl Step {
-    fn new(timed: &Timed<'_>) -> Self {
-        let (layer, operations) = timed.label.rsplit_once(": ").unwrap_or(("", timed.label));
+    fn new(Seen { label, algorithm, cost, mut times }: Seen, peak: f64) -> Self {
+        let (layer, operations) = label.rsplit_once(": ").unwrap_or(("", &label));
+        times.sort_by(f64::total_cmp);
+        let seconds = median(&times);
+        let gflops = 2e-9 * cost.macs as f64 / seconds;
         Step {
             layer: layer.to_owned(),
             operations: operations.to_owned(),
-            algorithm: timed.algorithm,
-            median_ms: 0.0,
-            gflops: 0.0,
-            share_of_peak: 0.0,
-            bytes: timed.cost.bytes,
+            algorithm,
+            median_ms: rounded(1e3 * seconds),
+            gflops: rounded(gflops),
+            share_of_peak: rounded(gflops / peak),
+            bytes: cost.bytes,
         }
     }
 }
@@ -82,14 +85,13 @@ pub fn print(steps: &[Step]) -> Result<()> {
         if step.gflops > 0.0 {
             (gflops, share) = (format!("{:.1}", step.gflops), percent(step.share_of_peak, 0));
         }
+        let (layer, operations) = (step.layer.clone(), step.operations.clone());
         let ms = format!("{:.3}", step.median_ms);
-        let texts = [step.layer.clone(), step.operations.clone(), step.algorithm.to_owned()];
-        let [layer, operations, algorithm] = texts;
-        table.row([layer, operations, algorithm, ms, gflops, share, mib(step.bytes)]);
+        table.row([layer, operations, step.algorithm.into(), ms, gflops, share, mib(step.bytes)]);
     }
-    let total: f64 = steps.iter().map(|step| step.median_ms).sum();
-    let bytes = steps.iter().map(|step| step.bytes).sum();
-    let [none, nothing, nil, zero] = [(); 4].map(|()| String::new());
-    table.row(["all".to_owned(), none, nothing, format!("{total:.3}"), nil, zero, mib(bytes)]);
+    let ms = format!("{:.3}", steps.iter().map(|step| step.median_ms).sum::<f64>());
+    let bytes = mib(steps.iter().map(|step| step.bytes).sum());
+    let empty = String::new;
+    table.row(["all".into(), empty(), empty(), ms, empty(), empty(), bytes]);
     table.print()
 }
