@@ -116,7 +116,7 @@ impl<T: Element> Plan<T> {
     /// # Errors
     /// [`Error::PlanInput`] for an `x` of another height, width or number of channels.
     pub fn run(&self, x: &Tensor<T>) -> Result<Tensor<T>> {
-        self.check(x)?;
+        check_input(&self.input, x)?;
         threads::install(|| self.execute(x, |planned, inputs, own| planned.run(inputs, own)))
     }
 
@@ -125,7 +125,7 @@ impl<T: Element> Plan<T> {
     /// # Errors
     /// Those of [`run`](Self::run).
     pub fn profile(&self, x: &Tensor<T>, mut each: impl FnMut(StepTime<'_>) + Send) -> Result<Tensor<T>> {
-        self.check(x)?;
+        check_input(&self.input, x)?;
         let timed = |planned: &Planned<T>, inputs: &[&Tensor<T>], own| {
             let start = Instant::now();
             let y = planned.run(inputs, own)?;
@@ -134,13 +134,6 @@ impl<T: Element> Plan<T> {
             Ok(y)
         };
         threads::install(|| self.execute(x, timed))
-    }
-
-    fn check(&self, x: &Tensor<T>) -> Result<()> {
-        if x.shape().rank() == self.input.rank() && x.shape()[1..] == self.input[1..] {
-            return Ok(());
-        }
-        Err(Error::PlanInput { expected: self.input, got: *x.shape() })
     }
 
     fn execute(
@@ -160,6 +153,14 @@ impl<T: Element> Plan<T> {
         }
         Ok(self.output.value(&slots).clone())
     }
+}
+
+/// Whether `x` is of the shape that a plan was made for, but for the batch size.
+fn check_input<T: Element>(expected: &Shape, x: &Tensor<T>) -> Result<()> {
+    if x.shape().rank() == expected.rank() && x.shape()[1..] == expected[1..] {
+        return Ok(());
+    }
+    Err(Error::PlanInput { expected: *expected, got: *x.shape() })
 }
 
 impl<T: Element> Planned<T> {

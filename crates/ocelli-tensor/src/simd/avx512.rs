@@ -35,7 +35,7 @@ impl Avx512 {
 
 /// A mask whose first `n <= 16` lanes are set.
 #[inline(always)]
-fn first(n: usize) -> __mmask16 {
+pub(super) fn first(n: usize) -> __mmask16 {
     ((1u32 << n) - 1) as __mmask16
 }
 

@@ -17,6 +17,7 @@ use ocelli_tensor::{Shape, Tensor, threads};
 
 use self::range::Range;
 use self::step::{Calibrated, QuantizedStep, Slot, Source};
+use super::check_input;
 use super::fuse::{self, Fusion, Node, Operand};
 use crate::{Error, Result, Trace, Var};
 
@@ -106,13 +107,6 @@ impl QuantizedPlan {
         }
         Ok(self.output.floats(&mut slots))
     }
-}
-
-fn check_input(input: &Shape, x: &Tensor) -> Result<()> {
-    if x.shape().rank() != input.rank() || x.shape()[1..] != input[1..] {
-        return Err(Error::PlanInput { expected: *input, got: *x.shape() });
-    }
-    Ok(())
 }
 
 fn check_calibration(input: &Shape, calibration: &[Tensor]) -> Result<()> {

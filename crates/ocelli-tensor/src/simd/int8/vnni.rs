@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::super::avx512::Avx512;
+use super::super::avx512::{Avx512, first};
 use super::{ByteKernel, Int8, RUN};
 
 /// Proof that the processor has AVX-512 VNNI beside what its field proves.
@@ -26,12 +26,6 @@ impl Vnni {
         // SAFETY: the token proves that the processor has these features.
         unsafe { run(self, kernel) }
     }
-}
-
-/// A mask whose first `n <= 16` lanes are set.
-#[inline(always)]
-fn first(n: usize) -> __mmask16 {
-    ((1u32 << n) - 1) as __mmask16
 }
 
 // SAFETY of all blocks below: `self` proves that the processor has the features; pointers are the caller's promise,
