@@ -19,6 +19,9 @@ const TASKS: usize = 32;
 const TASK_MACS: usize = 1 << 19;
 /// Columns of either operand below which a task is not cut further, because both are copied for every task.
 const SLICE: usize = 64;
+/// Bytes from one row of A to the next from which on rows are copied: where they lie, every tile would touch as many pages
+/// as rows, and a few sets of the first-level cache.
+const FAR_BYTES: usize = 2048;
 /// Bytes that all parts' sums may take together.
 const PARTS_BYTES: usize = 4 << 20;
 
@@ -98,21 +101,26 @@ struct Task<'a, T> {
 impl<T: Element> Task<'_, T> {
     fn run(self) {
         let (m, n) = (self.a.k, self.b.k);
-        let (mut pixels, mut rows): (Vec<usize>, Vec<*const T>) = (Vec::new(), Vec::new());
-        for start in self.pixels.clone().step_by(PIXEL_BLOCK) {
-            let count = PIXEL_BLOCK.min(self.pixels.end - start);
-            self.grid.sources(start, count, &mut pixels);
-            rows.clear();
-            rows.extend(pixels.iter().map(|&pixel| match pixel {
-                grid::OUTSIDE => self.zeros.as_ptr(),
-                pixel => self.a.data[pixel * self.a.columns + self.group * m..][self.a_columns.clone()].as_ptr(),
-            }));
+        let blocks = self.pixels.len().div_ceil(PIXEL_BLOCK);
+        let block = |i: usize| {
+            let block = cut(self.pixels.len(), blocks, i);
+            self.pixels.start + block.start..self.pixels.start + block.end
+        };
+        let (mut rows, mut next, mut pixels) = (Vec::new(), Vec::new(), Vec::new());
+        self.rows(block(0), &mut pixels, &mut rows);
+        for i in 0..blocks {
+            let (start, count) = (block(i).start, block(i).len());
+            if i + 1 < blocks {
+                self.rows(block(i + 1), &mut pixels, &mut next);
+            }
             // SAFETY: B has a row of all groups' columns for every pixel (checked in `reduce`), the rows' pointers were
             // made from slices of their columns, and each task has its own part, group, rows or columns of C.
             unsafe {
                 let strips = Strips {
                     a: &rows,
                     count,
+                    a_apart: self.grid.step[1] * self.a.columns,
+                    ahead: if next.len() >= rows.len() { &next } else { &rows },
                     b: self.b.data[start * self.b.columns + self.group * n + self.b_columns.start..].as_ptr(),
                     b_stride: self.b.columns,
                     m: self.a_columns.len(),
@@ -120,11 +128,22 @@ impl<T: Element> Task<'_, T> {
                     c: self.c.add(self.a_columns.start * self.c_stride + self.group * n + self.b_columns.start),
                     c_stride: self.c_stride,
                     c_tap: m * self.c_stride,
-                    first: start == self.pixels.start,
+                    first: i == 0,
                 };
                 strips.run();
             }
+            std::mem::swap(&mut rows, &mut next);
         }
+    }
+
+    /// Pointers to A's rows of some pixels, tap by tap.
+    fn rows(&self, block: Range<usize>, pixels: &mut Vec<usize>, rows: &mut Vec<*const T>) {
+        self.grid.sources(block.start, block.len(), pixels);
+        rows.clear();
+        rows.extend(pixels.iter().map(|&pixel| match pixel {
+            grid::OUTSIDE => self.zeros.as_ptr(),
+            pixel => self.a.data[pixel * self.a.columns + self.group * self.a.k..][self.a_columns.clone()].as_ptr(),
+        }));
     }
 }
 
@@ -132,6 +151,10 @@ impl<T: Element> Task<'_, T> {
 pub struct Strips<'a, T> {
     /// For each tap, pointers to `count` rows of `m` elements.
     pub a: &'a [*const T],
+    /// Elements between neighbouring rows of A, most of the time.
+    pub a_apart: usize,
+    /// At least `count` pointers to rows of A that are read next, to be fetched meanwhile.
+    pub ahead: &'a [*const T],
     pub count: usize,
     /// `count` rows of `n` elements, `b_stride` apart.
     pub b: *const T,
@@ -159,8 +182,8 @@ impl<T: Element> Strips<'_, T> {
 
 /// [`Strips`] whose caller has made the promise of [`Strips::run`].
 ///
-/// Both operands are copied before they are multiplied, B into strips of a tile's columns, A tap by tap into panels of a
-/// tile's rows: where they lie, their rows may be a power of two apart, in one set of the first-level cache.
+/// B is copied into strips of a tile's columns, each where it is first used, while the rows of the next are fetched. A is
+/// read where it lies, unless its rows are far apart.
 pub(crate) struct Tiles<'a, T>(pub Strips<'a, T>);
 
 impl<T: Element> Kernel<T> for Tiles<'_, T> {
@@ -171,50 +194,54 @@ impl<T: Element> Kernel<T> for Tiles<'_, T> {
         let this = self.0;
         let (count, m, n) = (this.count, this.m, this.n);
         let width = S::LANES * S::TILE_VECTORS;
-        let tiles = m.div_ceil(S::TILE_ROWS);
-        // A panel is written in whole registers, the last of which may reach beyond it.
-        let mut scratch = Tensor::<T>::scratch([count * (n.next_multiple_of(width) + m) + S::LANES]);
-        let (strips, panels) = scratch.data_mut().split_at_mut(count * n.next_multiple_of(width));
-        for (strip, column) in strips.chunks_exact_mut(count * width).zip((0..n).step_by(width)) {
-            let live = width.min(n - column);
-            for p in 0..count {
-                for v in 0..live.div_ceil(S::LANES) {
-                    // SAFETY: B's row has n elements, of which `live` are left from `column` on; the strip has `count`
-                    // rows of `width`.
-                    unsafe {
-                        let src = this.b.add(p * this.b_stride + column + v * S::LANES);
-                        let x = tile::load(simd, src, S::LANES.min(live - v * S::LANES));
-                        simd.store_ptr(x, strip.as_mut_ptr().add(p * width + v * S::LANES));
+        let (tiles, columns) = (m.div_ceil(S::TILE_ROWS), n.div_ceil(width));
+        let mut strips = Tensor::<T>::scratch([count * columns * width]);
+        // A line is added so that the copies of rows lie in different sets.
+        let copy_stride = m.next_multiple_of(S::LANES) + S::LINE;
+        let copied = this.a_apart * size_of::<T>() >= FAR_BYTES;
+        let mut copies = Tensor::<T>::scratch([if copied { count * copy_stride } else { 0 }]);
+        let mut rows = Vec::with_capacity(count);
+        for (tap, sources) in this.a.chunks_exact(count).enumerate() {
+            rows.clear();
+            if copied {
+                for (&source, copy) in sources.iter().zip(copies.data_mut().chunks_exact_mut(copy_stride)) {
+                    // SAFETY: the source has m elements, its copy room for them in whole registers.
+                    unsafe { copy_row(simd, source, copy.as_mut_ptr(), m) };
+                    rows.push(copy.as_ptr());
+                }
+            } else {
+                rows.extend_from_slice(sources);
+            }
+            for (i, strip) in strips.data_mut().chunks_exact_mut(count * width).enumerate() {
+                let (column, live) = (i * width, width.min(n - i * width));
+                let b = this.b.wrapping_add(column);
+                if tap == 0 {
+                    for (p, row) in strip.chunks_exact_mut(width).enumerate() {
+                        // SAFETY: B has `count` rows of which `live` elements are left from `column` on.
+                        unsafe { copy_row(simd, b.add(p * this.b_stride), row.as_mut_ptr(), live) };
                     }
                 }
-            }
-        }
-        for tap in 0..this.a.len() / count {
-            let rows = &this.a[tap * count..][..count];
-            for t in 0..tiles {
-                let tile = cut(m, tiles, t);
-                // SAFETY: rows have m elements; tile t's panel starts at `tile.start · count` and has room for a
-                // register beyond its end, which the next tile overwrites.
-                unsafe { pack(simd, rows, tile.clone(), m, panels[tile.start * count..].as_mut_ptr()) };
-            }
-            for (strip, column) in strips.chunks_exact(count * width).zip((0..n).step_by(width)) {
-                let live = width.min(n - column);
+                let after =
+                    if i + 1 < columns { b.wrapping_add(width) } else { this.b.wrapping_add(count * this.b_stride) };
                 for t in 0..tiles {
                     let tile = cut(m, tiles, t);
-                    // SAFETY: the promise made to `Strips::run`; the panels and the strips were just filled.
+                    // SAFETY: the promise made to `Strips::run`; `rows` are A's or copies of them, the strip was filled.
                     unsafe {
                         let strip = Strip {
-                            a: panels[tile.start * count..].as_ptr(),
+                            a: rows.as_ptr(),
+                            a_from: tile.start,
                             b: strip.as_ptr(),
                             count,
                             live,
                             c: this.c.add(tap * this.c_tap + tile.start * this.c_stride + column),
                             c_stride: this.c_stride,
                             first: this.first,
+                            after,
+                            after_stride: if tap == 0 && t == 0 { this.b_stride } else { 0 },
+                            ahead: if tap == 0 && t % columns == i { this.ahead } else { &rows }.as_ptr(),
                         };
-                        with_tile!(S, tile.len(), live.div_ceil(S::LANES), |R, V| tile::reduce::<T, S, R, V>(
-                            simd, &strip
-                        ));
+                        let vectors = live.div_ceil(S::LANES);
+                        with_tile!(S, tile.len(), vectors, |R, V| tile::reduce::<T, S, R, V>(simd, &strip));
                     }
                 }
             }
@@ -222,29 +249,14 @@ impl<T: Element> Kernel<T> for Tiles<'_, T> {
     }
 }
 
-/// Copies columns `tile` of rows of `m` elements into a panel, contiguous row by row.
+/// Copies a row of `n` elements.
 ///
 /// # Safety
-/// The rows must be readable for `m` elements and `panel` writable for `rows · tile` and `LANES` more.
+/// `n` elements must be readable at `from`, and whole registers writable at `to`.
 #[inline(always)]
-unsafe fn pack<T: Element, S: Simd<T>>(simd: S, rows: &[*const T], tile: Range<usize>, m: usize, panel: *mut T) {
-    let width = tile.len();
-    let mut dst = panel;
-    // A whole register is moved for every row where the rows are long enough; the next row overwrites what is too much.
-    let whole = tile.start + S::LANES <= m;
-    for &row in rows {
-        // SAFETY: a whole register ends within the row; otherwise exactly the tile's columns are read, piece by piece.
-        unsafe {
-            let src = row.add(tile.start);
-            if whole {
-                simd.store_ptr(simd.load_ptr(src), dst);
-            } else {
-                simd.store_ptr(simd.load_partial_ptr(src, width.min(S::LANES)), dst);
-            }
-            for k in S::LANES..width {
-                *dst.add(k) = *src.add(k);
-            }
-        }
-        dst = dst.wrapping_add(width);
+unsafe fn copy_row<T: Element, S: Simd<T>>(simd: S, from: *const T, to: *mut T, n: usize) {
+    for k in (0..n).step_by(S::LANES) {
+        // SAFETY: the caller's promise.
+        unsafe { simd.store_ptr(tile::load(simd, from.add(k), S::LANES.min(n - k)), to.add(k)) };
     }
 }

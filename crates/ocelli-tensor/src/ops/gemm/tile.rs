@@ -215,8 +215,9 @@ pub(super) unsafe fn bend<T: Element, S: Simd<T>>(simd: S, curve: Activation, bl
 
 /// A block of a product over pixels: `ROWS` columns of A against one run of B's columns.
 pub(super) struct Strip<T> {
-    /// A panel: `count` rows of `ROWS` elements.
-    pub a: *const T,
+    /// `count` rows of A, of which the tile takes `ROWS` elements from `a_from` on.
+    pub a: *const *const T,
+    pub a_from: usize,
     /// `count` rows of a tile's full width.
     pub b: *const T,
     pub count: usize,
@@ -226,6 +227,11 @@ pub(super) struct Strip<T> {
     pub c_stride: usize,
     /// Whether C starts at zero rather than at what it holds.
     pub first: bool,
+    /// Where a tile's width is fetched for later at every step, `after_stride` further on each time.
+    pub after: *const T,
+    pub after_stride: usize,
+    /// `count` rows of which a line at `a_from` is fetched for later, one a step.
+    pub ahead: *const *const T,
 }
 
 /// C[i, n] += Σₚ A[p, i] · B[p, n] over a strip.
@@ -251,18 +257,24 @@ pub(super) unsafe fn reduce<T: Element, S: Simd<T>, const ROWS: usize, const VEC
                 }
             }
         }
-        let (mut a, mut b) = (strip.a, strip.b);
+        let (mut a, mut b, mut after, mut ahead) = (strip.a, strip.b, strip.after, strip.ahead);
         let mut rest = strip.count;
         while rest >= UNROLL {
             for _ in 0..UNROLL {
-                outer(simd, a, b, &mut acc);
-                (a, b) = (a.add(ROWS), b.add(width));
+                for line in 0..width.div_ceil(S::LINE) {
+                    simd.prefetch(after.wrapping_add(line * S::LINE));
+                }
+                after = after.wrapping_add(strip.after_stride);
+                simd.prefetch((*ahead).wrapping_add(strip.a_from));
+                ahead = ahead.add(1);
+                outer(simd, (*a).add(strip.a_from), b, &mut acc);
+                (a, b) = (a.add(1), b.add(width));
             }
             rest -= UNROLL;
         }
         for _ in 0..rest {
-            outer(simd, a, b, &mut acc);
-            (a, b) = (a.add(ROWS), b.add(width));
+            outer(simd, (*a).add(strip.a_from), b, &mut acc);
+            (a, b) = (a.add(1), b.add(width));
         }
         for i in 0..ROWS {
             for v in 0..VECTORS {
