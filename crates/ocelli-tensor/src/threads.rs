@@ -3,6 +3,7 @@
 //! Every function here divides work into pieces that depend on the shape alone, never on the number of threads, and
 //! combines nothing itself, so results are the same bits for any number of threads (design law 7).
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, RwLock};
 
 use rayon::ThreadPool;
@@ -11,21 +12,28 @@ use rayon::prelude::*;
 use crate::simd::{self, Isa};
 
 static POOL: RwLock<Option<Arc<ThreadPool>>> = RwLock::new(None);
+/// The size of the pool, which every kernel asks for, without its lock; 0 before there is one.
+static COUNT: AtomicUsize = AtomicUsize::new(0);
 
 /// Sets the number of threads that kernels use from now on; 0 means one for every processor.
 pub fn set(threads: usize) {
-    *POOL.write().unwrap_or_else(|e| e.into_inner()) = Some(build(threads));
+    let mut pool = POOL.write().unwrap_or_else(|e| e.into_inner());
+    *pool = Some(build(threads));
 }
 
 /// The number of threads that kernels use.
 pub fn count() -> usize {
-    pool().current_num_threads()
+    match COUNT.load(Ordering::Relaxed) {
+        0 => pool().current_num_threads(),
+        count => count,
+    }
 }
 
 /// Runs `f` on a thread of the pool. Kernels that `f` calls then start without waking a thread first, which is worth
-/// it around a whole forward pass or training step.
+/// it around a whole forward pass or training step. With one thread it is the caller's own, so that callers on several
+/// threads don't wait for each other.
 pub fn install<R: Send>(f: impl FnOnce() -> R + Send) -> R {
-    if rayon::current_thread_index().is_some() {
+    if rayon::current_thread_index().is_some() || count() == 1 {
         return f();
     }
     let isa = simd::current();
@@ -120,5 +128,7 @@ fn pool() -> Arc<ThreadPool> {
 
 fn build(threads: usize) -> Arc<ThreadPool> {
     let builder = rayon::ThreadPoolBuilder::new().num_threads(threads).thread_name(|i| format!("ocelli-{i}"));
-    Arc::new(builder.build().expect("the system grants threads"))
+    let pool = builder.build().expect("the system grants threads");
+    COUNT.store(pool.current_num_threads(), Ordering::Relaxed);
+    Arc::new(pool)
 }

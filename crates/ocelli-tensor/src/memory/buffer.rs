@@ -37,9 +37,33 @@ impl<T: Pod> Buffer<T> {
         buffer
     }
 
+    /// Takes another length; the content becomes unspecified. The memory stays if there is enough of it.
+    pub fn resize(&mut self, len: usize) {
+        if len * size_of::<T>() > self.capacity() {
+            // What is there goes back first, so that the pool may use it.
+            *self = Self::default();
+            *self = Self::scratch(len);
+        }
+        self.len = len;
+    }
+
     fn take(len: usize) -> (Self, bool) {
         let (block, zeroed) = if len == 0 { (Block::default(), true) } else { pool::take(len * size_of::<T>()) };
         (Buffer { block, len, element: PhantomData }, zeroed)
+    }
+}
+
+impl<T> Buffer<T> {
+    /// Bytes that there are.
+    pub fn capacity(&self) -> usize {
+        self.block.bytes.len()
+    }
+}
+
+/// No elements.
+impl<T> Default for Buffer<T> {
+    fn default() -> Self {
+        Buffer { block: Block::default(), len: 0, element: PhantomData }
     }
 }
 

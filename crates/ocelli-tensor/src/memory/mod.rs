@@ -3,5 +3,7 @@
 mod arena;
 mod buffer;
 pub mod pool;
+mod scratch;
 
 pub(crate) use buffer::Buffer;
+pub(crate) use scratch::Scratch;

@@ -7,6 +7,7 @@
 //! which the paper does not do.
 
 use super::pointwise::{load, store};
+use crate::memory::Scratch;
 use crate::simd::{Kernel, Simd};
 use crate::{Element, Error, Result, Tensor, threads};
 
@@ -137,7 +138,7 @@ impl<T: Element> Kernel<T> for Backward<'_, T> {
 
 /// A row with zeros before and behind it, of which neighbours are added up.
 struct Neighbours<T> {
-    padded: Vec<T>,
+    padded: Scratch<T>,
     columns: usize,
     size: usize,
     before: usize,
@@ -148,7 +149,7 @@ impl<T: Element> Neighbours<T> {
     fn new(columns: usize, size: usize, before: usize) -> Self {
         // Channels further away than the row is long change nothing.
         let (before, behind) = (before.min(columns), (size - 1 - before).min(columns));
-        Neighbours { padded: vec![T::ZERO; before + columns + behind], columns, size: before + 1 + behind, before }
+        Neighbours { padded: Scratch::zeros(before + columns + behind), columns, size: before + 1 + behind, before }
     }
 
     #[inline(always)]

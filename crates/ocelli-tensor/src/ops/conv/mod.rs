@@ -19,7 +19,7 @@ mod pad;
 mod tests;
 pub(crate) mod winograd;
 
-use std::borrow::Cow;
+use std::sync::Arc;
 
 use algorithm::choose;
 pub use algorithm::{Algorithm, Pass, planned, with_algorithm};
@@ -32,8 +32,10 @@ pub use packed::PackedConv;
 
 use super::gemm::gather::{Epilogue, Rows, gather};
 use super::gemm::reduce::reduce;
-use super::gemm::{Grid, Matrix, Packed, grid};
+use super::gemm::grid::{Tap, joined_source, joined_taps};
+use super::gemm::{Grid, Matrix, Packed};
 use super::{Padding, Window};
+use crate::memory::Scratch;
 use crate::{Element, Error, Result, Shape, Tensor};
 
 /// The sizes of a convolution, checked against each other.
@@ -84,8 +86,23 @@ impl Geometry {
         [self.in_channels / self.groups, self.out_channels / self.groups]
     }
 
-    fn forward_grid(&self) -> Grid {
-        Grid::forward(self.batch, self.input, self.output, &self.window)
+    /// Whether the forward product joins the taps of a kernel row into one run over a padded copy of the input: with few
+    /// channels a tap of three numbers would be all overhead.
+    fn joins(&self) -> bool {
+        const FEW_CHANNELS: usize = 8;
+        let few = self.groups == 1 && (1..=FEW_CHANNELS).contains(&self.in_channels);
+        few && self.window.kernel_size[1] > 1 && self.window.dilation == [1, 1]
+    }
+
+    /// What the forward product gathers for every output.
+    fn taps(&self) -> Arc<[Tap]> {
+        if self.joins() { joined_taps(&self.window) } else { Grid::forward_taps(&self.window) }
+    }
+
+    /// The forward product's grid, with its [taps](Self::taps).
+    fn forward_grid(&self, taps: Arc<[Tap]>) -> Grid {
+        let source = if self.joins() { joined_source(self.output, &self.window) } else { self.input };
+        Grid::forward(self.batch, source, self.output, self.window.stride, taps)
     }
 
     /// Where a weight lies as the forward product's `B[g, tap, ci, co]`.
@@ -119,7 +136,7 @@ pub fn conv2d<T: Element>(x: &Tensor<T>, w: &Tensor<T>, window: &Window, groups:
         return Ok(Tensor::zeros(*y.shape()));
     }
     if let Some(filters) = grouped::pack(&geometry, w.data()) {
-        grouped::forward(&geometry, x.data(), &filters, y.data_mut(), Epilogue::NONE);
+        grouped::forward(&geometry.forward_grid(geometry.taps()), x.data(), &filters, y.data_mut(), Epilogue::NONE);
         return Ok(y);
     }
     match choose(&geometry, Pass::Training) {
@@ -128,7 +145,10 @@ pub fn conv2d<T: Element>(x: &Tensor<T>, w: &Tensor<T>, window: &Window, groups:
             let w = winograd::pack(w, winograd::outputs(&geometry, Pass::Training));
             winograd::forward(&geometry, x.data(), &w, y.data_mut(), Epilogue::NONE);
         }
-        Algorithm::Direct => forward(&geometry, x, &pack(&geometry, w), &mut y, Epilogue::NONE),
+        Algorithm::Direct => {
+            let grid = geometry.forward_grid(geometry.taps());
+            forward(&geometry, &grid, x.data(), &pack(&geometry, w), y.data_mut(), Epilogue::NONE);
+        }
     }
     Ok(y)
 }
@@ -141,21 +161,29 @@ fn pack<T: Element>(g: &Geometry, w: &Tensor<T>) -> Packed<T> {
 }
 
 /// The forward product with packed weights.
-fn forward<T: Element>(g: &Geometry, x: &Tensor<T>, w: &Packed<T>, y: &mut Tensor<T>, epilogue: Epilogue<'_, T>) {
-    let (grid, x, k) = source(g, x);
-    gather(&grid, Rows { data: x.data(), columns: g.in_channels, k }, w, y.data_mut(), epilogue);
+fn forward<T: Element>(g: &Geometry, grid: &Grid, x: &[T], w: &Packed<T>, y: &mut [T], epilogue: Epilogue<'_, T>) {
+    gather(grid, Source::new(g, grid, x).rows(g), w, y, epilogue);
 }
 
-/// The forward grid, the input that it reads, and the numbers of a tap. With few channels the taps of a kernel row are
-/// joined into one run over a padded copy of the input, because a tap of three numbers would be all overhead.
-fn source<'a, T: Element>(g: &Geometry, x: &'a Tensor<T>) -> (Grid, Cow<'a, Tensor<T>>, usize) {
-    const FEW_CHANNELS: usize = 8;
-    let joins = g.groups == 1 && g.in_channels <= FEW_CHANNELS && g.window.kernel_size[1] > 1;
-    if joins && g.window.dilation == [1, 1] && !x.is_empty() {
-        let (padded, grid) = grid::joined(x.shape(), g.output, &g.window);
-        return (grid, Cow::Owned(pad::padded(x, padded, &g.window)), g.window.kernel_size[1] * g.in_channels);
+/// The input as the forward product reads it.
+enum Source<'a, T> {
+    Given(&'a [T]),
+    /// With its padding, for taps that are joined.
+    Padded(Scratch<T>),
+}
+
+impl<'a, T: Element> Source<'a, T> {
+    fn new(g: &Geometry, grid: &Grid, x: &'a [T]) -> Self {
+        if g.joins() { Source::Padded(pad::padded(g, x, grid.source)) } else { Source::Given(x) }
     }
-    (g.forward_grid(), Cow::Borrowed(x), g.group()[0])
+
+    fn rows(&self, g: &Geometry) -> Rows<'_, T> {
+        let (data, k) = match self {
+            Source::Given(x) => (*x, g.group()[0]),
+            Source::Padded(x) => (&**x, g.window.kernel_size[1] * g.in_channels),
+        };
+        Rows { data, columns: g.in_channels, k }
+    }
 }
 
 /// The gradient of [`conv2d`] with respect to its input, of shape `x_shape`, from the output's gradient `dy`.
@@ -233,8 +261,8 @@ pub fn conv2d_backward_weight<T: Element>(
         winograd::backward_weight(&g, x.data(), dy.data(), dw.data_mut());
         return Ok(dw);
     }
-    let (grid, x, k) = source(&g, x);
+    let grid = g.forward_grid(g.taps());
     let dy = Rows { data: dy.data(), columns: g.out_channels, k: g.group()[1] };
-    reduce(&grid, Rows { data: x.data(), columns: g.in_channels, k }, dy, groups, dw.data_mut());
+    reduce(&grid, Source::new(&g, &grid, x.data()).rows(&g), dy, groups, dw.data_mut());
     Ok(dw)
 }

@@ -1,9 +1,12 @@
 //! Convolutions for inference: weights packed once; bias, residual addition and activation in the same pass.
 
+use std::sync::Arc;
+
 use super::algorithm::{Algorithm, Pass, choose};
 use super::{Geometry, forward, grouped, pack, winograd};
 use crate::ops::gemm::Packed;
 use crate::ops::gemm::gather::Epilogue;
+use crate::ops::gemm::grid::Tap;
 use crate::ops::{Activation, Window};
 use crate::{Element, Error, Result, Shape, Tensor};
 
@@ -12,6 +15,7 @@ use crate::{Element, Error, Result, Shape, Tensor};
 pub struct PackedConv<T: Element = f32> {
     weights: Weights<T>,
     w_shape: Shape,
+    taps: Arc<[Tap]>,
     bias: Option<Tensor<T>>,
     activation: Option<Activation>,
     window: Window,
@@ -52,7 +56,7 @@ impl<T: Element> PackedConv<T> {
             (None, Algorithm::Winograd) => Weights::Winograd(winograd::pack(w, winograd::outputs(&g, Pass::Inference))),
             (None, Algorithm::Direct | Algorithm::Im2col) => Weights::Panels(pack(&g, w)),
         };
-        Ok(PackedConv { weights, w_shape: *w.shape(), bias: bias.cloned(), activation, window, groups })
+        Ok(PackedConv { weights, w_shape: *w.shape(), taps: g.taps(), bias: bias.cloned(), activation, window, groups })
     }
 
     /// How it computes.
@@ -76,10 +80,11 @@ impl<T: Element> PackedConv<T> {
         let (clamp, curve) = clamp_or_curve(self.activation);
         let bias = self.bias.as_ref().map(Tensor::data);
         let epilogue = Epilogue { bias, residual: residual.map(Tensor::data), clamp, curve };
+        let grid = g.forward_grid(self.taps.clone());
         match &self.weights {
-            Weights::Panels(packed) => forward(&g, x, packed, &mut y, epilogue),
+            Weights::Panels(packed) => forward(&g, &grid, x.data(), packed, y.data_mut(), epilogue),
             Weights::Winograd(packed) => winograd::forward(&g, x.data(), packed, y.data_mut(), epilogue),
-            Weights::Grouped(filters) => grouped::forward(&g, x.data(), filters, y.data_mut(), epilogue),
+            Weights::Grouped(filters) => grouped::forward(&grid, x.data(), filters, y.data_mut(), epilogue),
         }
         Ok(y)
     }

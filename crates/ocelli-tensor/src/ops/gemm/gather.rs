@@ -10,6 +10,7 @@
 pub use super::tile::Finish;
 use super::tile::{self, Block, with_tile};
 use super::{Grid, Packed, Shared, grid};
+use crate::memory::Scratch;
 use crate::ops::Activation;
 use crate::simd::{Kernel, Simd};
 use crate::{Element, threads};
@@ -86,7 +87,7 @@ pub(crate) fn gather<T: Element>(grid: &Grid, a: Rows<'_, T>, b: &Packed<T>, out
     assert!(epilogue.residual.is_none_or(|residual| residual.len() == out.len()));
 
     let pieces = Pieces::new(rows, a.k, b);
-    let zeros = vec![T::ZERO; a.k];
+    let zeros = Scratch::zeros(a.k);
     let finish = Shared(epilogue.finish());
     let out = Shared(out.as_mut_ptr());
     threads::for_each(pieces.row_chunks * pieces.panel_groups * b.groups, |task| {
@@ -153,28 +154,34 @@ struct Task<'a, T: Element> {
 }
 
 impl<T: Element> Task<'_, T> {
-    /// The rows' pointers into A, tap by tap, and their offsets in the output.
-    fn pointers(&self) -> (Vec<*const T>, Vec<usize>) {
-        let (count, a) = (self.rows.len(), self.a);
-        let mut pixels = Vec::new();
-        self.grid.sources(self.rows.start, count, &mut pixels);
-        let at = |&pixel: &usize| match pixel {
-            grid::OUTSIDE => self.zeros.as_ptr(),
-            pixel => a.data[pixel * a.columns + self.group * a.k..][..a.k].as_ptr(),
-        };
-        let sources = pixels.iter().map(at).collect();
-        self.grid.targets(self.rows.start, count, &mut pixels);
-        let out_columns = self.b.groups * self.b.columns;
-        pixels.iter_mut().for_each(|target| *target *= out_columns);
-        (sources, pixels)
+    /// The rows' pointers into A, tap by tap.
+    fn put_sources(&self, sources: &mut [*const T]) {
+        let a = self.a;
+        let mut pixels = Scratch::new(sources.len());
+        self.grid.put_sources(self.rows.start, self.rows.len(), &mut pixels);
+        for (source, &pixel) in sources.iter_mut().zip(&*pixels) {
+            *source = match pixel {
+                grid::OUTSIDE => self.zeros.as_ptr(),
+                pixel => a.data[pixel * a.columns + self.group * a.k..][..a.k].as_ptr(),
+            };
+        }
     }
-}
 
-impl<T: Element> Task<'_, T> {
+    /// The rows' offsets in the output.
+    fn put_targets(&self, targets: &mut [usize]) {
+        let out_columns = self.b.groups * self.b.columns;
+        self.grid.targets(self.rows.start, targets);
+        targets.iter_mut().for_each(|target| *target *= out_columns);
+    }
+
     fn run(self) {
-        let (sources, targets) = self.pointers();
+        let rows = self.rows.len();
+        let (mut sources, mut targets) = (Scratch::new(self.grid.taps.len() * rows), Scratch::new(rows));
+        let sources = sources.as_pointers();
+        self.put_sources(sources);
+        self.put_targets(&mut targets);
         let panels = Panels {
-            sources: &sources,
+            sources,
             targets: &targets,
             taps: self.grid.taps.len(),
             k: self.a.k,
@@ -186,7 +193,7 @@ impl<T: Element> Task<'_, T> {
             column: self.group * self.b.columns,
             finish: Some(self.finish),
         };
-        // SAFETY: `pointers` made the tables from slices, so that each row has k elements and each target the output's
+        // SAFETY: the sources were made from slices, so that each row has k elements and each target the output's
         // columns (checked in `gather`, like the epilogue); tasks have disjoint rows or panels.
         unsafe { panels.run() }
     }

@@ -1,8 +1,8 @@
 //! Which pixel reads which: the geometry of a convolution, or of one parity class of its backward pass.
 
 use std::ops::Range;
+use std::sync::Arc;
 
-use crate::Shape;
 use crate::ops::Window;
 
 /// A kernel position: its index in the weights and the offset at which it reads.
@@ -22,7 +22,7 @@ pub(crate) struct Grid {
     pub size: [usize; 2],
     pub source: [usize; 2],
     pub step: [usize; 2],
-    pub taps: Vec<Tap>,
+    pub taps: Arc<[Tap]>,
     pub target: [usize; 2],
     pub target_step: [usize; 2],
     pub target_offset: [usize; 2],
@@ -39,27 +39,38 @@ impl Grid {
             size: [1, rows],
             source: [1, rows],
             step: [1, 1],
-            taps: vec![Tap { index: 0, offset: [0, 0] }],
+            taps: Arc::new([Tap { index: 0, offset: [0, 0] }]),
             target: [1, rows],
             target_step: [1, 1],
             target_offset: [0, 0],
         }
     }
 
-    /// A convolution's forward pass from `[batch, source, _]` to `[batch, target, _]`.
-    pub fn forward(batch: usize, source: [usize; 2], target: [usize; 2], window: &Window) -> Self {
+    /// The taps of a convolution's forward pass.
+    pub fn forward_taps(window: &Window) -> Arc<[Tap]> {
         let pad = [window.padding.top, window.padding.left];
         let [kh, kw] = window.kernel_size;
-        let taps = (0..kh * kw).map(|index| {
+        let tap = |index| {
             let at = [index / kw, index % kw];
             Tap { index, offset: [0, 1].map(|d| (at[d] * window.dilation[d]) as isize - pad[d] as isize) }
-        });
+        };
+        (0..kh * kw).map(tap).collect()
+    }
+
+    /// A convolution's forward pass from `[batch, source, _]` to `[batch, target, _]`, with windows `step` pixels apart.
+    pub fn forward(
+        batch: usize,
+        source: [usize; 2],
+        target: [usize; 2],
+        step: [usize; 2],
+        taps: Arc<[Tap]>,
+    ) -> Self {
         Grid {
             batch,
             size: target,
             source,
-            step: window.stride,
-            taps: taps.collect(),
+            step,
+            taps,
             target,
             target_step: [1, 1],
             target_offset: [0, 0],
@@ -110,8 +121,14 @@ impl Grid {
 
     /// Fills `sources[t * count + i]` with the source pixel of grid pixel `start + i` at tap `t`, or [`OUTSIDE`].
     pub fn sources(&self, start: usize, count: usize, sources: &mut Vec<usize>) {
-        sources.clear();
         sources.resize(self.taps.len() * count, OUTSIDE);
+        self.put_sources(start, count, sources);
+    }
+
+    /// As [`sources`](Self::sources), into a slice of that length.
+    pub fn put_sources(&self, start: usize, count: usize, sources: &mut [usize]) {
+        assert_eq!(sources.len(), self.taps.len() * count);
+        sources.fill(OUTSIDE);
         let [height, width] = self.source;
         for (tap, sources) in self.taps.iter().zip(sources.chunks_exact_mut(count.max(1))) {
             self.for_each_run(start, count, |run, n, [y, x]| {
@@ -131,10 +148,8 @@ impl Grid {
     }
 
     /// Fills `targets[i]` with the target pixel of grid pixel `start + i`.
-    pub fn targets(&self, start: usize, count: usize, targets: &mut Vec<usize>) {
-        targets.clear();
-        targets.resize(count, 0);
-        self.for_each_run(start, count, |run, n, [y, x]| {
+    pub fn targets(&self, start: usize, targets: &mut [usize]) {
+        self.for_each_run(start, targets.len(), |run, n, [y, x]| {
             let at = [y * self.target_step[0] + self.target_offset[0], x * self.target_step[1] + self.target_offset[1]];
             let first = (n * self.target[0] + at[0]) * self.target[1] + at[1];
             for (i, target) in targets[run].iter_mut().enumerate() {
@@ -157,22 +172,13 @@ impl Grid {
     }
 }
 
-/// The forward grid of a convolution whose kernel rows are single runs of memory: with few input channels and no
-/// dilation, the pixels under one kernel row, `Kw · C` numbers, are contiguous in an input that has its padding in it.
-/// Returns the padded input's shape and the grid over it, whose taps are kernel rows.
-pub(crate) fn joined(x: &Shape, target: [usize; 2], window: &Window) -> ([usize; 4], Grid) {
-    let [batch, _, _, channels] = [x[0], x[1], x[2], x[3]];
-    let reach = [0, 1].map(|d| (target[d] - 1) * window.stride[d] + window.kernel_size[d]);
-    let padded = [batch, reach[0], reach[1], channels];
-    let grid = Grid {
-        batch,
-        size: target,
-        source: reach,
-        step: window.stride,
-        taps: (0..window.kernel_size[0]).map(|index| Tap { index, offset: [index as isize, 0] }).collect(),
-        target,
-        target_step: [1, 1],
-        target_offset: [0, 0],
-    };
-    (padded, grid)
+/// The taps of a convolution whose kernel rows are single runs of memory: with few input channels and no dilation, the
+/// pixels under one kernel row, `Kw · C` numbers, are contiguous in an input that has its padding in it.
+pub(crate) fn joined_taps(window: &Window) -> Arc<[Tap]> {
+    (0..window.kernel_size[0]).map(|index| Tap { index, offset: [index as isize, 0] }).collect()
+}
+
+/// The height and width of the padded input over which taps are [joined](joined_taps).
+pub(crate) fn joined_source(target: [usize; 2], window: &Window) -> [usize; 2] {
+    [0, 1].map(|d| (target[d] - 1) * window.stride[d] + window.kernel_size[d])
 }

@@ -3,6 +3,7 @@
 //! A destination pixel is Σ vᵢ hⱼ · source pixel (i, j), over the positions that each axis lists for it. Rows are summed
 //! first, as long runs of all their channels, into one line; then the line's pixels.
 
+use crate::memory::Scratch;
 use crate::ops::pointwise::{load, store};
 use crate::simd::{Kernel, Simd};
 use crate::{Element, Shape, Tensor, threads};
@@ -61,8 +62,8 @@ pub(super) fn weighted_sums<T: Element>(src: &Tensor<T>, shape: Shape, axes: &[A
     let (channels, row) = (shape[3], shape[2] * shape[3]);
     let rows = threads::rows_per_chunk(row.max(axes[1].sources * channels));
     threads::for_each_chunk(dst.data_mut(), rows * row, |i, dst| {
-        let mut line = Tensor::scratch([axes[1].sources * channels]);
-        let line = line.data_mut();
+        let mut line = Scratch::new(axes[1].sources * channels);
+        let line = &mut line;
         T::weighted_pool(Rows { axes, channels, height: shape[1], src: src.data(), first: i * rows, line, dst });
     });
     dst

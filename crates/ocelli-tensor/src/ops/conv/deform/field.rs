@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::Deformed;
+use crate::memory::Scratch;
 use crate::simd::{Kernel, Simd};
 use crate::{Element, Tensor};
 
@@ -16,9 +17,9 @@ pub(super) struct Field<'a, T> {
     offset: &'a [T],
     mask: Option<&'a [T]>,
     /// What the taps add to an output pixel's origin, undisplaced: y, x.
-    taps: Vec<[f64; 2]>,
+    taps: Scratch<[f64; 2]>,
     /// What a pixel outside of the image holds: the channels of an offset group.
-    pub zeros: Vec<T>,
+    pub zeros: Scratch<T>,
 }
 
 /// An output pixel's image, and where its first tap would be in it without padding and offset: y, x.
@@ -59,14 +60,17 @@ impl<'a, T: Element> Field<'a, T> {
     pub fn new(geometry: &'a Deformed, x: &'a Tensor<T>, offset: &'a Tensor<T>, mask: Option<&'a Tensor<T>>) -> Self {
         let window = geometry.conv.window;
         let [_, kw] = window.kernel_size;
-        let tap = |t: usize| [t / kw * window.dilation[0], t % kw * window.dilation[1]].map(|at| at as f64);
+        let mut taps = Scratch::new(window.taps());
+        for (t, tap) in taps.iter_mut().enumerate() {
+            *tap = [t / kw * window.dilation[0], t % kw * window.dilation[1]].map(|at| at as f64);
+        }
         Field {
             geometry,
             x: x.data(),
             offset: offset.data(),
             mask: mask.map(Tensor::data),
-            taps: (0..window.taps()).map(tap).collect(),
-            zeros: vec![T::ZERO; geometry.conv.in_channels / geometry.offset_groups],
+            taps,
+            zeros: Scratch::zeros(geometry.conv.in_channels / geometry.offset_groups),
         }
     }
 

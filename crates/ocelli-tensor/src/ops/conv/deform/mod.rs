@@ -26,6 +26,7 @@ pub use weight::deform_conv2d_backward_weight;
 
 use self::field::Field;
 use super::{Geometry, pack};
+use crate::memory::Scratch;
 use crate::ops::Window;
 use crate::ops::gemm::Packed;
 use crate::ops::gemm::gather::{Epilogue, Panels};
@@ -142,9 +143,9 @@ fn forward<T: Element>(
     let chunk = rows * g.conv.out_channels;
     threads::for_each_chunk(y.data_mut(), chunk, |i, y| {
         let count = y.len() / g.conv.out_channels;
-        let mut sampled = Tensor::scratch([count, columns]);
-        field.gather(i * rows..i * rows + count, 0..g.taps(), sampled.data_mut());
-        multiply(g, sampled.data(), weights, y, epilogue.from(i * chunk));
+        let mut sampled = Scratch::new(count * columns);
+        field.gather(i * rows..i * rows + count, 0..g.taps(), &mut sampled);
+        multiply(g, &sampled, weights, y, epilogue.from(i * chunk));
     });
 }
 
@@ -157,15 +158,16 @@ fn multiply<T: Element>(g: &Deformed, sampled: &[T], weights: &Packed<T>, y: &mu
     assert_eq!(sampled.len(), rows * taps * in_channels);
     assert!(epilogue.bias.is_none_or(|bias| bias.len() == out_channels));
     assert!(epilogue.residual.is_none_or(|residual| residual.len() >= y.len()));
-    let targets: Vec<usize> = (0..rows).map(|row| row * out_channels).collect();
-    let mut sources = Vec::with_capacity(taps * rows);
+    let (mut sources, mut targets) = (Scratch::new(taps * rows), Scratch::new(rows));
+    let sources = sources.as_pointers();
+    targets.iter_mut().enumerate().for_each(|(row, target)| *target = row * out_channels);
     for group in 0..groups {
-        sources.clear();
-        for tap in 0..taps {
-            sources.extend((0..rows).map(|row| sampled[(row * taps + tap) * in_channels + group * cin..].as_ptr()));
+        for (i, source) in sources.iter_mut().enumerate() {
+            let (tap, row) = (i / rows, i % rows);
+            *source = sampled[(row * taps + tap) * in_channels + group * cin..].as_ptr();
         }
         let panels = Panels {
-            sources: &sources,
+            sources,
             targets: &targets,
             taps,
             k: cin,

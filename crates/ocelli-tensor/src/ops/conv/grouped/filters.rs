@@ -7,6 +7,7 @@ use crate::simd::{self, Isa};
 use crate::{Element, Tensor, threads};
 
 /// The taps of a grid as rows and columns, from left to right.
+#[derive(Clone)]
 pub struct Taps {
     /// The kernel rows' offsets.
     pub rows: Vec<isize>,
@@ -18,7 +19,7 @@ pub struct Taps {
 
 impl Taps {
     pub(super) fn new(grid: &Grid) -> Self {
-        let mut taps = grid.taps.clone();
+        let mut taps = grid.taps.to_vec();
         taps.sort_by_key(|tap| tap.offset);
         let rows: Vec<isize> = taps.chunk_by(|a, b| a.offset[0] == b.offset[0]).map(|row| row[0].offset[0]).collect();
         let columns = taps.iter().take_while(|tap| tap.offset[0] == rows[0]).map(|tap| tap.offset[1]).collect();
@@ -44,6 +45,7 @@ pub enum Direction {
 #[derive(Clone)]
 pub struct Filters<T: Element> {
     pub isa: Isa,
+    pub taps: Taps,
     pub channels: Channels,
     /// Elements of a register's weights.
     size: usize,
@@ -52,7 +54,7 @@ pub struct Filters<T: Element> {
 
 impl<T: Element> Filters<T> {
     /// Packs `w` `[taps, Cin / groups, Cout]`, if the current instruction set's registers can hold the groups' channels.
-    pub fn new(w: &[T], taps: &Taps, groups: usize, [cin, cout]: [usize; 2], direction: Direction) -> Option<Self> {
+    pub fn new(w: &[T], taps: Taps, groups: usize, [cin, cout]: [usize; 2], direction: Direction) -> Option<Self> {
         let (depth, width) = if direction == Direction::Forward { (cin, cout) } else { (cout, cin) };
         let channels = Channels::new(groups, depth, width, lanes::<T>())?;
         let (lanes, live, run) = (channels.lanes, channels.live(), taps.columns.len());
@@ -75,7 +77,7 @@ impl<T: Element> Filters<T> {
                 to[live..].fill(T::ZERO);
             }
         });
-        Some(Filters { isa: simd::current(), channels, size, data })
+        Some(Filters { isa: simd::current(), taps, channels, size, data })
     }
 
     /// The number of elements of a register's weights.

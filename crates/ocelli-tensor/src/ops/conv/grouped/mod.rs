@@ -70,14 +70,18 @@ pub(super) fn pack<T: Element>(g: &Geometry, w: &[T]) -> Option<Filters<T>> {
     if !is_narrow(g) {
         return None;
     }
-    Filters::new(w, &Taps::new(&g.forward_grid()), g.groups, g.group(), Direction::Forward)
+    Filters::new(w, Taps::new(&g.forward_grid(g.taps())), g.groups, g.group(), Direction::Forward)
 }
 
-/// Writes `epilogue(conv2d(x, w))` to `y`.
-pub(super) fn forward<T: Element>(g: &Geometry, x: &[T], filters: &Filters<T>, y: &mut [T], epilogue: Epilogue<'_, T>) {
-    let grid = g.forward_grid();
-    let pass = Pass { taps: Taps::new(&grid), filters, grid };
-    gather(&[pass], x, y, epilogue);
+/// Writes `epilogue(conv2d(x, w))`, whose grid is given, to `y`.
+pub(super) fn forward<T: Element>(
+    grid: &Grid,
+    x: &[T],
+    filters: &Filters<T>,
+    y: &mut [T],
+    epilogue: Epilogue<'_, T>,
+) {
+    gather(&[Pass { grid, filters }], x, y, epilogue);
 }
 
 /// Writes the input's gradient to `dx`, if the kernels of this module serve the convolution; else returns `false`.
@@ -86,18 +90,16 @@ pub(super) fn backward_input<T: Element>(g: &Geometry, dy: &[T], w: &[T], dx: &m
         return false;
     }
     let grids = Grid::backward(g.batch, g.input, g.output, &g.window);
-    let pack = |grid: &Grid| Filters::new(w, &Taps::new(grid), g.groups, g.group(), Direction::Backward);
+    let pack = |grid: &Grid| Filters::new(w, Taps::new(grid), g.groups, g.group(), Direction::Backward);
     let Some(filters) = grids.iter().map(pack).collect::<Option<Vec<_>>>() else { return false };
-    let passes: Vec<_> =
-        grids.into_iter().zip(&filters).map(|(grid, filters)| Pass { taps: Taps::new(&grid), filters, grid }).collect();
+    let passes: Vec<_> = grids.iter().zip(&filters).map(|(grid, filters)| Pass { grid, filters }).collect();
     gather(&passes, dy, dx, Epilogue::NONE);
     true
 }
 
 /// A grid and the weights of its taps.
 struct Pass<'a, T: Element> {
-    grid: Grid,
-    taps: Taps,
+    grid: &'a Grid,
     filters: &'a Filters<T>,
 }
 
@@ -118,13 +120,13 @@ impl Pieces {
 
 /// Writes what the passes' grids say to their targets in `y`, all of which they cover.
 fn gather<T: Element>(passes: &[Pass<'_, T>], x: &[T], y: &mut [T], epilogue: Epilogue<'_, T>) {
-    let Some(Pass { grid: Grid { batch, target: [height, width], .. }, filters, .. }) = passes.first() else { return };
+    let Some(&Pass { grid: &Grid { batch, target: [height, width], .. }, filters }) = passes.first() else { return };
     let (rows, channels) = (batch * height, &filters.channels);
     assert_eq!(y.len(), rows * width * channels.outputs, "the output has the targets");
     assert!(epilogue.bias.is_none_or(|bias| bias.len() == channels.outputs));
     assert!(epilogue.residual.is_none_or(|residual| residual.len() == y.len()));
 
-    let macs = |pass: &Pass<'_, T>| pass.grid.len() * pass.taps.indices.len() * channels.depth * channels.outputs;
+    let macs = |pass: &Pass<'_, T>| pass.grid.len() * pass.filters.taps.indices.len() * channels.depth * channels.outputs;
     let filter = passes.iter().map(|pass| pass.filters.size()).sum::<usize>() * size_of::<T>();
     let pieces = Pieces::new(rows, passes.iter().map(macs).sum(), channels.vectors.len(), filter);
     let out = Shared(y.as_mut_ptr());
@@ -133,14 +135,14 @@ fn gather<T: Element>(passes: &[Pass<'_, T>], x: &[T], y: &mut [T], epilogue: Ep
         let vectors = channels.block(pieces.blocks, block);
         for row in cut(rows, pieces.bands, band) {
             let (n, target_y) = (row / height, row % height);
-            for Pass { grid, taps, filters } in passes {
+            for &Pass { grid, filters } in passes {
                 let Some(y) = target_y.checked_sub(grid.target_offset[0]) else { continue };
                 if !y.is_multiple_of(grid.target_step[0]) {
                     continue;
                 }
                 let at = (row * width + grid.target_offset[1]) * channels.outputs;
                 let row = Row {
-                    windows: Windows::new(grid, taps, x, channels.inputs, [n, y / grid.target_step[0]]),
+                    windows: Windows::new(grid, &filters.taps, x, channels.inputs, [n, y / grid.target_step[0]]),
                     filters,
                     vectors: vectors.clone(),
                     out: out.get().wrapping_add(at),
@@ -167,7 +169,7 @@ pub(super) fn backward_weight<T: Element>(g: &Geometry, x: &[T], dy: &[T], dw: &
         return false;
     }
     let Some(channels) = Channels::new(g.groups, cin, cout, lanes::<T>()) else { return false };
-    let grid = g.forward_grid();
+    let grid = g.forward_grid(g.taps());
     let taps = Taps::new(&grid);
     let (rows, size) = (g.batch * g.output[0], taps.indices.len() * cin * channels.lanes);
     assert_eq!(dy.len(), rows * g.output[1] * g.out_channels, "a gradient for every output");

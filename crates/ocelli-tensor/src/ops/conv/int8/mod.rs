@@ -12,13 +12,15 @@ mod tile;
 mod weights;
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use self::product::{Pixels, product};
 use self::tile::{Finish, Out, Residual};
 use self::weights::Bytes;
 use super::{Geometry, packed::clamp_or_curve};
-use crate::memory::Buffer;
-use crate::ops::gemm::{Grid, grid};
+use crate::memory::Scratch;
+use crate::ops::gemm::Grid;
+use crate::ops::gemm::grid::{Tap, joined_source, joined_taps};
 use crate::ops::quantize::quantize_row;
 use crate::ops::{Activation, Quantization, QuantizedTensor, Window};
 use crate::simd::int8::STEP;
@@ -74,6 +76,7 @@ pub struct QuantizedConv {
     weights: Bytes,
     w_shape: Shape,
     window: Window,
+    taps: Arc<[Tap]>,
     input: Quantization,
     output: Option<Quantization>,
     /// Of the sums, and what is added, both for all columns of all panels.
@@ -131,7 +134,8 @@ impl QuantizedConv {
             None => clamp,
         };
         let (w_shape, window) = (*weight.shape(), *window);
-        Ok(QuantizedConv { weights, w_shape, window, input, output, scale, bias: shift, clamp, curve })
+        let taps = if joins(&window, cin) { joined_taps(&window) } else { Grid::forward_taps(&window) };
+        Ok(QuantizedConv { weights, w_shape, window, taps, input, output, scale, bias: shift, clamp, curve })
     }
 
     /// The output for `x` `[N, H, W, Cin]`: numbers, or bytes of the quantization that the convolution was made for.
@@ -167,15 +171,17 @@ impl QuantizedConv {
             },
         };
         let padding = self.input.zero_point;
+        let grid = |source| Grid::forward(g.batch, source, g.output, g.window.stride, self.taps.clone());
         // SAFETY: scale and bias have all panels' columns, and output and residual are of the grid's shape, as checked.
         unsafe {
             if self.reads_numbers() {
-                let (data, grid) = joined(&g, x, self.input);
-                product(&grid, &Pixels { data: &data, stride: g.in_channels, padding }, &self.weights, finish);
+                let source = joined_source(g.output, &g.window);
+                let data = joined(&g, x, source, self.input);
+                product(&grid(source), &Pixels { data: &data, stride: g.in_channels, padding }, &self.weights, finish);
             } else {
                 let x = x.to_bytes(self.input);
                 let pixels = Pixels { data: x.bytes(), stride: x.stride(), padding };
-                product(&g.forward_grid(), &pixels, &self.weights, finish);
+                product(&grid(g.input), &pixels, &self.weights, finish);
             }
         }
         Ok(y)
@@ -218,13 +224,13 @@ fn joins(window: &Window, in_channels: usize) -> bool {
     in_channels < STEP && window.kernel_size[1] > 1 && window.dilation == [1, 1]
 }
 
-/// The input in its padding, pixels side by side, and the grid over it, whose taps are kernel rows.
-fn joined(g: &Geometry, x: &Values, quantization: Quantization) -> (Buffer<u8>, Grid) {
-    let ([batch, height, width, channels], grid) = grid::joined(x.shape(), g.output, &g.window);
+/// The input in its padding, of that height and width, pixels side by side.
+fn joined(g: &Geometry, x: &Values, [height, width]: [usize; 2], quantization: Quantization) -> Scratch<u8> {
+    let (batch, channels) = (g.batch, g.in_channels);
     let (top, left) = (g.window.padding.top, g.window.padding.left);
     // A step of the last pixel may read behind it.
     let (size, row) = (batch * height * width * channels, width * channels);
-    let mut out = Buffer::scratch(size + STEP);
+    let mut out = Scratch::new(size + STEP);
     out[size..].fill(0);
     let [input_height, input_width] = g.input;
     threads::for_each_chunk(&mut out[..size], row, |i, out| {
@@ -244,5 +250,5 @@ fn joined(g: &Geometry, x: &Values, quantization: Quantization) -> (Buffer<u8>, 
             }
         }
     });
-    (out, grid)
+    out
 }

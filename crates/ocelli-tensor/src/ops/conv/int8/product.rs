@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use super::tile::{Block, Finish, tile};
 use super::weights::Bytes;
+use crate::memory::Scratch;
 use crate::ops::gemm::{Grid, Shared, cut, grid};
 use crate::simd::Simd;
 use crate::simd::int8::{ByteKernel, Int8, dispatch_bytes};
@@ -33,13 +34,17 @@ pub unsafe fn product(grid: &Grid, a: &Pixels<'_>, b: &Bytes, finish: Finish) {
     let rows = grid.len();
     assert_eq!(grid.taps.len(), b.taps, "the weights have the taps");
     let [row_chunks, panel_groups] = pieces(rows, b);
-    let (padding, finish) = (vec![a.padding; b.k], Shared(finish));
+    let (mut padding, finish) = (Scratch::new(b.k), Shared(finish));
+    padding.fill(a.padding);
     threads::for_each(row_chunks * panel_groups, |task| {
         let rows = cut(rows, row_chunks, task % row_chunks);
-        let (sources, targets) = pointers(grid, a, b.k, &padding, rows);
+        let (mut sources, mut targets) = (Scratch::new(grid.taps.len() * rows.len()), Scratch::new(rows.len()));
+        let sources = sources.as_pointers();
+        put_sources(grid, a, &padding, rows.clone(), sources);
+        grid.targets(rows.start, &mut targets);
         let panels = cut(b.panels(), panel_groups, task / row_chunks);
         let finish = finish.get();
-        dispatch_bytes(b.isa, Task { sources: &sources, targets: &targets, b, panels, finish });
+        dispatch_bytes(b.isa, Task { sources, targets: &targets, b, panels, finish });
     });
 }
 
@@ -60,17 +65,16 @@ fn pieces(rows: usize, b: &Bytes) -> [usize; 2] {
     [row_chunks, panel_groups]
 }
 
-/// The rows' pointers, tap by tap, each valid for `k` bytes, and their numbers in the output.
-fn pointers(grid: &Grid, a: &Pixels<'_>, k: usize, padding: &[u8], rows: Range<usize>) -> (Vec<*const u8>, Vec<usize>) {
-    let mut pixels = Vec::new();
-    grid.sources(rows.start, rows.len(), &mut pixels);
-    let at = |&pixel: &usize| match pixel {
-        grid::OUTSIDE => padding.as_ptr(),
-        pixel => a.data[pixel * a.stride..][..k].as_ptr(),
-    };
-    let sources = pixels.iter().map(at).collect();
-    grid.targets(rows.start, rows.len(), &mut pixels);
-    (sources, pixels)
+/// The rows' pointers, tap by tap, each valid for as many bytes as there are of padding.
+fn put_sources(grid: &Grid, a: &Pixels<'_>, padding: &[u8], rows: Range<usize>, sources: &mut [*const u8]) {
+    let mut pixels = Scratch::new(sources.len());
+    grid.put_sources(rows.start, rows.len(), &mut pixels);
+    for (source, &pixel) in sources.iter_mut().zip(&*pixels) {
+        *source = match pixel {
+            grid::OUTSIDE => padding.as_ptr(),
+            pixel => a.data[pixel * a.stride..][..padding.len()].as_ptr(),
+        };
+    }
 }
 
 /// Some rows times some panels, whose caller has made the promise of [`product`].

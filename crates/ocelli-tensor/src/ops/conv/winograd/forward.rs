@@ -9,6 +9,7 @@ use std::ops::Range;
 use super::planes::{self, Planes, View};
 use super::transform::{INPUTS, Input, Map, OUTPUTS, Output, SMALL_INPUTS, SMALL_OUTPUTS};
 use super::{Geometry, Tiles, product};
+use crate::memory::Scratch;
 use crate::ops::gemm::gather::Epilogue;
 use crate::ops::gemm::{Packed, cut};
 use crate::simd::{self, Kernel, Simd};
@@ -45,7 +46,7 @@ pub(in super::super) fn forward<T: Element>(
     assert_eq!(y.len(), g.batch * g.output[0] * g.output[1] * cout);
     assert!(epilogue.bias.is_none_or(|bias| bias.len() == cout));
     assert!(epilogue.residual.is_none_or(|residual| residual.len() == y.len()));
-    let zeros = vec![T::ZERO; cin];
+    let zeros = Scratch::zeros(cin);
     let pass = Pass { tiles, x, zeros: &zeros, u, y: y.as_mut_ptr(), cout, epilogue };
 
     let count = tiles.len();

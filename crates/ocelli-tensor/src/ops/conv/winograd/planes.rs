@@ -3,14 +3,15 @@
 use super::Tiles;
 use super::transform::{INPUTS, Input, Map, OUTPUTS, OutputAdjoint};
 use crate::simd::Simd;
-use crate::{Element, Tensor};
+use crate::Element;
+use crate::memory::Scratch;
 
 /// Elements between planes beyond their size, so that the same element of all planes does not fall into one cache set.
 const GAP: usize = 16;
 
 /// A buffer for planes of `rows` tiles. A plane is cut into panels of `width` channels, each a contiguous `[rows, width]`.
 pub(super) struct Planes<T: Element> {
-    data: Tensor<T>,
+    data: Scratch<T>,
     view: View<T>,
 }
 
@@ -18,13 +19,13 @@ impl<T: Element> Planes<T> {
     /// So many planes of unspecified content, for at least `channels` channels in whole panels.
     pub fn new(frequencies: usize, rows: usize, channels: usize, width: usize) -> Self {
         let stride = rows * channels.next_multiple_of(width) + GAP;
-        let mut data = Tensor::scratch([frequencies, stride]);
-        let view = View { data: data.data_mut().as_mut_ptr(), frequencies, stride, rows, channels, width };
+        let mut data = Scratch::new(frequencies * stride);
+        let view = View { data: data.as_mut_ptr(), frequencies, stride, rows, channels, width };
         Planes { data, view }
     }
 
     pub fn view(&mut self) -> View<T> {
-        View { data: self.data.data_mut().as_mut_ptr(), ..self.view }
+        View { data: self.data.as_mut_ptr(), ..self.view }
     }
 }
 

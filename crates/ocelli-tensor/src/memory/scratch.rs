@@ -1,0 +1,105 @@
+//! Memory for the duration of a call: what a kernel needs beside its operands.
+//!
+//! A thread keeps what it once needed, so that a call that is repeated neither allocates nor takes the pool's lock, which
+//! all threads share.
+
+use std::cell::RefCell;
+use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut};
+
+use bytemuck::Pod;
+
+use super::Buffer;
+
+/// Bytes up to which a thread keeps a block; what is larger goes back to the pool, where others find it.
+const KEPT: usize = 4 << 20;
+
+thread_local! {
+    /// The thread's blocks that are not in use. The last to come back is the first to be taken: calls that are nested
+    /// alike get the same blocks again, which have grown to what they need.
+    static IDLE: RefCell<Vec<Buffer<u8>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// `len` elements of unspecified (but initialised) content.
+pub(crate) struct Scratch<T> {
+    bytes: Buffer<u8>,
+    element: PhantomData<T>,
+}
+
+impl<T: Pod> Scratch<T> {
+    pub fn new(len: usize) -> Self {
+        let mut bytes = IDLE.with_borrow_mut(Vec::pop).unwrap_or_default();
+        bytes.resize(len * size_of::<T>());
+        Scratch { bytes, element: PhantomData }
+    }
+
+    pub fn zeros(len: usize) -> Self {
+        let mut scratch = Self::new(len);
+        scratch.fill(T::zeroed());
+        scratch
+    }
+}
+
+impl Scratch<usize> {
+    /// The elements as pointers instead, all null.
+    pub fn as_pointers<T>(&mut self) -> &mut [*const T] {
+        self.fill(0);
+        // SAFETY: a pointer to a sized type is as large and aligned as a `usize`, and zeros are one.
+        unsafe { std::slice::from_raw_parts_mut(self.as_mut_ptr().cast(), self.len()) }
+    }
+}
+
+impl<T: Pod> Deref for Scratch<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        bytemuck::cast_slice(&self.bytes)
+    }
+}
+
+impl<T: Pod> DerefMut for Scratch<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        bytemuck::cast_slice_mut(&mut self.bytes)
+    }
+}
+
+impl<T> Drop for Scratch<T> {
+    fn drop(&mut self) {
+        let bytes = std::mem::take(&mut self.bytes);
+        if bytes.capacity() <= KEPT {
+            // A thread that is ending keeps nothing any more: the block goes back to the pool.
+            let _ = IDLE.try_with(|idle| idle.borrow_mut().push(bytes));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nested_calls_find_their_blocks_again() {
+        let addresses = || {
+            let outer = Scratch::<f32>::new(1000);
+            let inner = Scratch::<f64>::zeros(70);
+            assert_eq!((outer.len(), inner.len()), (1000, 70));
+            assert!(inner.iter().all(|&x| x == 0.0));
+            [outer.as_ptr().addr(), inner.as_ptr().addr()]
+        };
+        assert_eq!(addresses(), addresses());
+    }
+
+    #[test]
+    fn a_block_grows() {
+        Scratch::<u8>::new(10).fill(1);
+        assert!(Scratch::<f32>::zeros(100_000).iter().all(|&x| x == 0.0));
+        assert!(Scratch::<f32>::new(0).is_empty());
+    }
+
+    #[test]
+    fn pointers_are_null_at_first() {
+        let mut scratch = Scratch::new(3);
+        scratch.fill(usize::MAX);
+        assert!(scratch.as_pointers::<f32>().iter().all(|pointer| pointer.is_null()));
+    }
+}
