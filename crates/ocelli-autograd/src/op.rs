@@ -58,6 +58,13 @@ pub trait Op<T: Element>: Debug + Send + Sync + 'static {
     /// Computes the value, and what `backward` will need of it.
     fn forward(&self, inputs: &[&Tensor<T>], needs: &[bool]) -> Result<(Tensor<T>, Self::Saved)>;
 
+    /// Computes the value alone, as inference plans do, into `y`, whose memory is that of an earlier value: an operation
+    /// that [resizes](Tensor::resize) `y`, rather than to replace it, allocates nothing when it is repeated.
+    fn forward_into(&self, inputs: &[&Tensor<T>], y: &mut Tensor<T>) -> Result<()> {
+        *y = self.forward(inputs, &vec![false; inputs.len()])?.0;
+        Ok(())
+    }
+
     /// The gradients of the inputs that need one, each of its input's shape, from the gradient `dy` of the value.
     fn backward(&self, saved: Self::Saved, dy: Tensor<T>, needs: &[bool]) -> Result<Gradients<T>>;
 
@@ -92,6 +99,7 @@ pub trait Op<T: Element>: Debug + Send + Sync + 'static {
 pub(crate) trait AnyOp<T: Element>: Debug + Send + Sync {
     fn name(&self) -> &'static str;
     fn run(&self, inputs: &[&Tensor<T>]) -> Result<Tensor<T>>;
+    fn run_into(&self, inputs: &[&Tensor<T>], y: &mut Tensor<T>) -> Result<()>;
     fn cost(&self, inputs: &[Shape], output: &Shape) -> Cost;
     fn window(&self) -> Option<Window>;
     fn role(&self, constants: &[Option<&Tensor<T>>]) -> Result<Role<T>>;
@@ -104,6 +112,10 @@ impl<T: Element, O: Op<T>> AnyOp<T> for O {
 
     fn run(&self, inputs: &[&Tensor<T>]) -> Result<Tensor<T>> {
         self.forward(inputs, &vec![false; inputs.len()]).map(|(value, _)| value)
+    }
+
+    fn run_into(&self, inputs: &[&Tensor<T>], y: &mut Tensor<T>) -> Result<()> {
+        self.forward_into(inputs, y)
     }
 
     fn cost(&self, inputs: &[Shape], output: &Shape) -> Cost {

@@ -39,6 +39,25 @@ impl<T: Element> Tensor<T> {
         Tensor { shape, buffer: Arc::new(Buffer::scratch(shape.len())) }
     }
 
+    /// Takes another shape, and returns all elements for writing, of unspecified content. The memory stays if there is
+    /// enough of it and no other tensor shares it: so a result takes its predecessor's place.
+    pub fn resize(&mut self, shape: impl Into<Shape>) -> &mut [T] {
+        self.shape = shape.into();
+        let len = self.shape.len();
+        match Arc::get_mut(&mut self.buffer) {
+            Some(buffer) => buffer.resize(len),
+            None => self.buffer = Arc::new(Buffer::scratch(len)),
+        }
+        self.data_mut()
+    }
+
+    /// The tensor that `fill` makes of an empty one.
+    pub(crate) fn made(fill: impl FnOnce(&mut Self) -> Result<()>) -> Result<Self> {
+        let mut tensor = Self::default();
+        fill(&mut tensor)?;
+        Ok(tensor)
+    }
+
     /// All `value`.
     pub fn full(shape: impl Into<Shape>, value: T) -> Self {
         let mut tensor = Self::scratch(shape);
@@ -187,6 +206,13 @@ impl<T: Element> Tensor<T> {
     }
 }
 
+/// No elements, shape `[0]`.
+impl<T: Element> Default for Tensor<T> {
+    fn default() -> Self {
+        Tensor { shape: Shape::from([0]), buffer: Arc::default() }
+    }
+}
+
 impl<T: Element> PartialEq for Tensor<T> {
     fn eq(&self, other: &Self) -> bool {
         self.shape == other.shape && self.data() == other.data()
@@ -210,6 +236,18 @@ mod tests {
         for n in [1, 3, 17, 1000] {
             assert_eq!(Tensor::<f32>::zeros([n]).data().as_ptr().align_offset(64), 0);
         }
+    }
+
+    #[test]
+    fn resizing_keeps_memory_that_suffices_and_is_not_shared() {
+        let mut x = Tensor::<f32>::zeros([10, 100]);
+        let address = x.data().as_ptr();
+        assert_eq!((x.resize([3, 7]).len(), *x.shape()), (21, Shape::from([3, 7])));
+        assert_eq!((x.resize([100, 10]).len(), x.data().as_ptr()), (1000, address));
+        let copy = x.clone();
+        x.resize([2]).fill(1.0);
+        assert_eq!((copy.data().as_ptr(), copy.len(), x.data()), (address, 1000, &[1.0, 1.0][..]));
+        assert_eq!(x.resize([100_000]).len(), 100_000);
     }
 
     #[test]

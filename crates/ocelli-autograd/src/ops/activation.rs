@@ -25,6 +25,11 @@ impl<T: Element> Op<T> for Activation {
         Ok((y, saved))
     }
 
+    fn forward_into(&self, inputs: &[&Tensor<T>], y: &mut Tensor<T>) -> Result<()> {
+        ops::activation_into(inputs[0], *self, y);
+        Ok(())
+    }
+
     fn backward(&self, saved: Self::Saved, dy: Tensor<T>, _: &[bool]) -> Result<Gradients<T>> {
         let saved = saved.map(|saved| saved.value()).transpose()?;
         Ok(vec![saved.map(|saved| ops::activation_backward(&saved, &dy, *self)).transpose()?])

@@ -23,6 +23,10 @@ impl<T: Element> Op<T> for AdaptiveAvgPool2d {
         Ok((ops::adaptive_avg_pool2d(inputs[0], self.output)?, *inputs[0].shape()))
     }
 
+    fn forward_into(&self, inputs: &[&Tensor<T>], y: &mut Tensor<T>) -> Result<()> {
+        Ok(ops::adaptive_avg_pool2d_into(inputs[0], self.output, y)?)
+    }
+
     fn backward(&self, x_shape: Shape, dy: Tensor<T>, _: &[bool]) -> Result<Gradients<T>> {
         Ok(vec![Some(ops::adaptive_avg_pool2d_backward(&dy, &x_shape)?)])
     }

@@ -22,6 +22,10 @@ impl<T: Element> Op<T> for Add {
         Ok((ops::add(inputs[0], inputs[1])?, *inputs[1].shape()))
     }
 
+    fn forward_into(&self, inputs: &[&Tensor<T>], y: &mut Tensor<T>) -> Result<()> {
+        Ok(ops::add_into(inputs[0], inputs[1], y)?)
+    }
+
     fn backward(&self, b: Shape, dy: Tensor<T>, needs: &[bool]) -> Result<Gradients<T>> {
         let db = needs[1].then(|| ops::sum_to_shape(&dy, &b)).transpose()?;
         Ok(vec![needs[0].then_some(dy), db])

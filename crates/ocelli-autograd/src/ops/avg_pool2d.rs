@@ -33,6 +33,11 @@ impl<T: Element> Op<T> for AvgPool2d {
         Ok((ops::avg_pool2d(inputs[0], window, *ceil_mode, *count_include_pad)?, *inputs[0].shape()))
     }
 
+    fn forward_into(&self, inputs: &[&Tensor<T>], y: &mut Tensor<T>) -> Result<()> {
+        let AvgPool2d { window, ceil_mode, count_include_pad } = self;
+        Ok(ops::avg_pool2d_into(inputs[0], window, *ceil_mode, *count_include_pad, y)?)
+    }
+
     fn backward(&self, x_shape: Shape, dy: Tensor<T>, _: &[bool]) -> Result<Gradients<T>> {
         let AvgPool2d { window, ceil_mode, count_include_pad } = self;
         Ok(vec![Some(ops::avg_pool2d_backward(&dy, &x_shape, window, *ceil_mode, *count_include_pad)?)])

@@ -26,6 +26,10 @@ impl<T: Element> Op<T> for Concat {
         true
     }
 
+    fn forward_into(&self, inputs: &[&Tensor<T>], y: &mut Tensor<T>) -> Result<()> {
+        Ok(ops::concat_columns_into(inputs, y)?)
+    }
+
     fn backward(&self, columns: Self::Saved, dy: Tensor<T>, needs: &[bool]) -> Result<Gradients<T>> {
         let gradients = ops::split_columns(&dy, &columns)?.into_iter().zip(needs);
         Ok(gradients.map(|(dx, &needed)| needed.then_some(dx)).collect())

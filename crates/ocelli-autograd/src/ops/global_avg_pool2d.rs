@@ -20,6 +20,10 @@ impl<T: Element> Op<T> for GlobalAvgPool2d {
         Ok((ops::global_avg_pool2d(inputs[0])?, *inputs[0].shape()))
     }
 
+    fn forward_into(&self, inputs: &[&Tensor<T>], y: &mut Tensor<T>) -> Result<()> {
+        Ok(ops::global_avg_pool2d_into(inputs[0], y)?)
+    }
+
     fn backward(&self, x_shape: Shape, dy: Tensor<T>, _: &[bool]) -> Result<Gradients<T>> {
         Ok(vec![Some(ops::global_avg_pool2d_backward(&dy, &x_shape)?)])
     }

@@ -17,6 +17,10 @@ impl<T: Element> Op<T> for LocalResponseNorm {
         Ok((ops::local_response_norm(inputs[0], self)?, needs[0].then(|| inputs[0].clone())))
     }
 
+    fn forward_into(&self, inputs: &[&Tensor<T>], y: &mut Tensor<T>) -> Result<()> {
+        Ok(ops::local_response_norm_into(inputs[0], self, y)?)
+    }
+
     fn backward(&self, x: Self::Saved, dy: Tensor<T>, _: &[bool]) -> Result<Gradients<T>> {
         Ok(vec![x.map(|x| ops::local_response_norm_backward(&x, &dy, self)).transpose()?])
     }

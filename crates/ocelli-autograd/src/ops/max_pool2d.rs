@@ -36,6 +36,10 @@ impl<T: Element> Op<T> for MaxPool2d {
         Ok((y, Some((argmax, *x.shape()))))
     }
 
+    fn forward_into(&self, inputs: &[&Tensor<T>], y: &mut Tensor<T>) -> Result<()> {
+        Ok(ops::max_pool2d_values_into(inputs[0], &self.window, self.ceil_mode, y)?)
+    }
+
     fn backward(&self, saved: Self::Saved, dy: Tensor<T>, _: &[bool]) -> Result<Gradients<T>> {
         let dx = |(argmax, x_shape)| ops::max_pool2d_backward(&dy, &argmax, &x_shape, &self.window);
         Ok(vec![saved.map(dx).transpose()?])

@@ -31,6 +31,10 @@ impl<T: Element> Op<T> for Mul {
         Ok((y, Saved { a: needs[1].then(|| kept(a)), b: needs[0].then(|| kept(b)), b_shape: *b.shape() }))
     }
 
+    fn forward_into(&self, inputs: &[&Tensor<T>], y: &mut Tensor<T>) -> Result<()> {
+        Ok(ops::mul_into(inputs[0], inputs[1], y)?)
+    }
+
     fn backward(&self, saved: Saved<T>, dy: Tensor<T>, _: &[bool]) -> Result<Gradients<T>> {
         let Saved { a, b, b_shape } = saved;
         let da = b.map(|b| Ok::<_, Error>(ops::mul(&dy, &b.value()?)?)).transpose()?;

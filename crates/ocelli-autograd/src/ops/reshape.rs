@@ -13,6 +13,16 @@ pub enum Reshape {
     Flatten,
 }
 
+impl Reshape {
+    /// The shape that x takes.
+    fn shape(&self, x: &Shape) -> Shape {
+        match self {
+            Reshape::To(shape) => *shape,
+            Reshape::Flatten => Shape::from([x.first().copied().unwrap_or(1), x.iter().skip(1).product()]),
+        }
+    }
+}
+
 impl<T: Element> Op<T> for Reshape {
     /// The input's shape.
     type Saved = Shape;
@@ -23,14 +33,15 @@ impl<T: Element> Op<T> for Reshape {
 
     fn forward(&self, inputs: &[&Tensor<T>], _: &[bool]) -> Result<(Tensor<T>, Shape)> {
         let x = inputs[0];
-        let shape = match self {
-            Reshape::To(shape) => *shape,
-            Reshape::Flatten => {
-                let rows = x.shape().first().copied().unwrap_or(1);
-                Shape::from([rows, x.shape().iter().skip(1).product()])
-            }
-        };
-        Ok((x.reshape(shape)?, *x.shape()))
+        Ok((x.reshape(self.shape(x.shape()))?, *x.shape()))
+    }
+
+    fn forward_into(&self, inputs: &[&Tensor<T>], y: &mut Tensor<T>) -> Result<()> {
+        let shape = self.shape(inputs[0].shape());
+        let x = inputs[0].reshape(shape)?;
+        // A view would keep its input's memory from being used again.
+        y.resize(shape).copy_from_slice(x.data());
+        Ok(())
     }
 
     fn backward(&self, x_shape: Shape, dy: Tensor<T>, _: &[bool]) -> Result<Gradients<T>> {

@@ -26,6 +26,12 @@ impl<T: Element> Op<T> for SubsamplePad {
     }
 
     fn forward(&self, inputs: &[&Tensor<T>], _: &[bool]) -> Result<(Tensor<T>, Shape)> {
+        let mut y = Tensor::default();
+        self.forward_into(inputs, &mut y)?;
+        Ok((y, *inputs[0].shape()))
+    }
+
+    fn forward_into(&self, inputs: &[&Tensor<T>], y: &mut Tensor<T>) -> Result<()> {
         const OP: &str = "subsample_pad";
         let (x, SubsamplePad { stride, channels: columns }) = (inputs[0], *self);
         let [n, h, w, channels] = x.shape().nhwc(OP, "input")?;
@@ -37,15 +43,16 @@ impl<T: Element> Op<T> for SubsamplePad {
         }
         let before = (columns - channels) / 2;
         let (oh, ow) = (h.div_ceil(stride), w.div_ceil(stride));
-        let mut y = Tensor::zeros(Shape::new(&[n, oh, ow, columns])?);
+        let y = y.resize(Shape::new(&[n, oh, ow, columns])?);
         // One chunk is one row of pixels.
-        threads::for_each_chunk(y.data_mut(), ow * columns, |row, y| {
+        threads::for_each_chunk(y, ow * columns, |row, y| {
+            y.fill(T::ZERO);
             let x = &x.data()[(row / oh * h + row % oh * stride) * w * channels..];
             for (j, y) in y.chunks_exact_mut(columns).enumerate() {
                 y[before..before + channels].copy_from_slice(&x[j * stride * channels..][..channels]);
             }
         });
-        Ok((y, *x.shape()))
+        Ok(())
     }
 
     fn backward(&self, x_shape: Shape, dy: Tensor<T>, _: &[bool]) -> Result<Gradients<T>> {

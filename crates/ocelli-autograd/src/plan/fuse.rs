@@ -23,7 +23,7 @@ pub(super) struct Node<T: Element> {
     pub inputs: Vec<Operand<T>>,
     pub output: u64,
     /// Of the output.
-    pub columns: usize,
+    pub shape: Shape,
     /// What it was made of, if that was asked for.
     pub origin: Option<Origin<T>>,
 }
@@ -270,7 +270,7 @@ impl<'a, T: Element> Chains<'a, T> {
 
 fn node<T: Element>(last: &Entry<T>, names: &str, action: Action<T>, cost: Cost, inputs: Vec<Operand<T>>) -> Node<T> {
     let label = label(last.scope(), names);
-    Node { label, action, cost, inputs, output: last.output, columns: last.output_shape().columns(), origin: None }
+    Node { label, action, cost, inputs, output: last.output, shape: *last.output_shape(), origin: None }
 }
 
 /// Whether the second operand is a number for each image and channel of the first: `[N, 1, …, 1, C]`.

@@ -51,15 +51,16 @@ fn rewrite<T: Element>(nodes: &mut [Node<T>], chain: &[usize]) {
             *input = Operand::Value(whole);
         }
     }
-    let total = nodes[chain[chain.len() - 1]].columns;
+    let shape = nodes[chain[chain.len() - 1]].shape;
     let mut first = 0;
     for &i in chain {
         let node = &mut nodes[i];
-        node.action = if first == 0 { Action::Widen(total) } else { Action::Append(first) };
+        node.action = if first == 0 { Action::Widen(shape.columns()) } else { Action::Append(first) };
         if first > 0 {
             node.inputs.remove(0);
         }
         node.output = whole;
-        first = node.columns;
+        first = node.shape.columns();
+        node.shape = shape;
     }
 }

@@ -1,17 +1,19 @@
 //! Inference plans: a recorded forward pass, compiled.
 //!
 //! Compiling folds batch normalisations into the convolutions before them, fuses bias, residual addition and activation
-//! into the same step, packs weights once, and finds out after which step each value is needed no more, so that its
-//! buffer goes back to the pool. What an operation allows it says itself, as a [`Role`].
+//! into the same step, packs weights once, and finds out from which step to which each value lives, so that those which
+//! never live at once share memory. What an operation allows it says itself, as a [`Role`].
 
 mod fuse;
 mod grow;
 mod int8;
+mod layout;
 mod role;
 mod step;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use ocelli_tensor::{Element, Shape, Tensor, ops, threads};
@@ -19,10 +21,15 @@ use ocelli_tensor::{Element, Shape, Tensor, ops, threads};
 pub use int8::QuantizedPlan;
 pub use role::{Affine, Convolution, Deformable, Role};
 
-use self::fuse::{Action, Fusion, Operand};
+use self::fuse::{Action, Fusion, Node, Operand};
+use self::layout::Life;
 use crate::{Cost, Error, Result, Trace, Var};
 
 /// A compiled forward pass from one input to one output. It holds the values that the parameters had when it was made.
+///
+/// Any number of threads may run a plan at once. A run keeps the values between its steps in an [arena](layout) of the
+/// plan, of which there are as many as there have been runs at once; they stay for later runs, which then allocate
+/// nothing but the output, and with [`run_into`](Self::run_into) not even that.
 ///
 /// ```
 /// use ocelli_autograd::{Parameter, Plan, Tensor, Var, tensor::ops::Window, trace};
@@ -40,9 +47,15 @@ use crate::{Cost, Error, Result, Trace, Var};
 pub struct Plan<T: Element = f32> {
     input: Shape,
     steps: Vec<Planned<T>>,
-    slots: usize,
     output: Source<T>,
+    /// Values that an arena has room for.
+    places: usize,
+    /// Those that no run is using.
+    arenas: Mutex<Vec<Arena<T>>>,
 }
+
+/// The memory of one run: a value for each place, of which there is none before the first run.
+type Arena<T> = Vec<Option<Tensor<T>>>;
 
 /// A step of a plan, and how long it took in one run.
 #[derive(Debug, Clone, Copy)]
@@ -62,18 +75,17 @@ struct Planned<T: Element> {
     action: Action<T>,
     cost: Cost,
     inputs: Vec<Source<T>>,
-    /// Slots whose value no later step reads.
-    last_uses: Vec<usize>,
+    /// The output's place.
     output: usize,
 }
 
 enum Source<T: Element> {
-    Slot(usize),
+    /// The plan's input.
+    Input,
+    /// What lies at a place of the arena.
+    Place(usize),
     Constant(Tensor<T>),
 }
-
-/// The slot of the plan's input.
-const INPUT: usize = 0;
 
 impl<T: Element> Plan<T> {
     /// Compiles the part of `trace` that leads from `input` to `output`. Every other value becomes a constant, and
@@ -85,29 +97,18 @@ impl<T: Element> Plan<T> {
         let mut fusion = fuse::fuse(trace, input.id(), output.id(), false)?;
         grow::grow(&mut fusion);
         let Fusion { nodes, output } = fusion;
-        let mut last_use = HashMap::new();
-        for (i, node) in nodes.iter().enumerate() {
-            last_use.extend(node.inputs.iter().filter_map(Operand::id).map(|id| (id, i)));
-        }
-        last_use.extend(output.id().map(|id| (id, nodes.len())));
-
-        let mut slots = Slots { of: HashMap::from([(input.id(), INPUT)]), free: Vec::new(), count: 1 };
-        let mut steps = Vec::with_capacity(nodes.len());
-        for (i, node) in nodes.into_iter().enumerate() {
-            let mut done: Vec<u64> =
-                node.inputs.iter().filter_map(Operand::id).filter(|id| last_use[id] == i).collect();
-            done.sort_unstable();
-            done.dedup();
-            let inputs = node.inputs.into_iter().map(|operand| slots.source(operand)).collect();
-            let last_uses = done.into_iter().map(|id| slots.release(id)).collect();
-            let output = match node.action {
-                Action::Append(_) => slots.of[&node.output],
-                _ => slots.assign(node.output),
-            };
-            steps.push(Planned { label: node.label, action: node.action, cost: node.cost, inputs, last_uses, output });
-        }
-        let output = slots.source(output);
-        Ok(Plan { input: *input.shape(), steps, slots: slots.count, output })
+        let (place_of, places) = places(&nodes, output.id());
+        let source = |operand: Operand<T>| match operand {
+            Operand::Value(id) if id == input.id() => Source::Input,
+            Operand::Value(id) => Source::Place(place_of[&id]),
+            Operand::Constant(value) => Source::Constant(value),
+        };
+        let step = |node: Node<T>| {
+            let (inputs, output) = (node.inputs.into_iter().map(source).collect(), place_of[&node.output]);
+            Planned { label: node.label, action: node.action, cost: node.cost, inputs, output }
+        };
+        let steps = nodes.into_iter().map(step).collect();
+        Ok(Plan { input: *input.shape(), steps, output: source(output), places, arenas: Mutex::default() })
     }
 
     /// The output for `x`: of the traced input's shape but for the first dimension, the batch size, which is free if
@@ -116,8 +117,18 @@ impl<T: Element> Plan<T> {
     /// # Errors
     /// [`Error::PlanInput`] for an `x` of another height, width or number of channels.
     pub fn run(&self, x: &Tensor<T>) -> Result<Tensor<T>> {
-        check_input(&self.input, x)?;
-        threads::install(|| self.execute(x, |planned, inputs, own| planned.run(inputs, own)))
+        let mut y = Tensor::default();
+        self.run_into(x, &mut y)?;
+        Ok(y)
+    }
+
+    /// As [`run`](Self::run), in exchange for an earlier output, whose memory becomes that of a later one. Runs for
+    /// inputs of one shape then allocate nothing from the third on.
+    ///
+    /// # Errors
+    /// Those of [`run`](Self::run).
+    pub fn run_into(&self, x: &Tensor<T>, y: &mut Tensor<T>) -> Result<()> {
+        self.execute(x, y, Planned::run)
     }
 
     /// As [`run`](Self::run), and tells `each` of every step.
@@ -125,34 +136,84 @@ impl<T: Element> Plan<T> {
     /// # Errors
     /// Those of [`run`](Self::run).
     pub fn profile(&self, x: &Tensor<T>, mut each: impl FnMut(StepTime<'_>) + Send) -> Result<Tensor<T>> {
-        check_input(&self.input, x)?;
-        let timed = |planned: &Planned<T>, inputs: &[&Tensor<T>], own| {
+        let mut y = Tensor::default();
+        self.execute(x, &mut y, |planned, inputs, value| {
             let start = Instant::now();
-            let y = planned.run(inputs, own)?;
+            planned.run(inputs, value)?;
             let Planned { label, cost, .. } = planned;
             each(StepTime { label, algorithm: planned.algorithm(), cost: *cost, time: start.elapsed() });
-            Ok(y)
-        };
-        threads::install(|| self.execute(x, timed))
+            Ok(())
+        })?;
+        Ok(y)
     }
 
+    /// Runs the steps with `run`, which is given the inputs and the value to be made.
     fn execute(
         &self,
         x: &Tensor<T>,
-        mut run: impl FnMut(&Planned<T>, &[&Tensor<T>], Option<Tensor<T>>) -> Result<Tensor<T>>,
-    ) -> Result<Tensor<T>> {
-        let mut slots = vec![None; self.slots];
-        slots[INPUT] = Some(x.clone());
-        for planned in &self.steps {
-            let Planned { action, inputs, last_uses, output, .. } = planned;
-            let own = if matches!(action, Action::Append(_)) { slots[*output].take() } else { None };
-            let inputs: Vec<_> = inputs.iter().map(|source| source.value(&slots)).collect();
-            let y = run(planned, &inputs, own)?;
-            last_uses.iter().for_each(|&slot| slots[slot] = None);
-            slots[*output] = Some(y);
+        y: &mut Tensor<T>,
+        mut run: impl FnMut(&Planned<T>, &[&Tensor<T>], &mut Tensor<T>) -> Result<()> + Send,
+    ) -> Result<()> {
+        check_input(&self.input, x)?;
+        let arenas = || self.arenas.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut arena = arenas().pop().unwrap_or_else(|| vec![None; self.places]);
+        threads::install(|| -> Result<()> {
+            for planned in &self.steps {
+                let mut value = arena[planned.output].take().unwrap_or_default();
+                with_values(&planned.inputs, x, &arena, |inputs| run(planned, inputs, &mut value))?;
+                arena[planned.output] = Some(value);
+            }
+            Ok(())
+        })?;
+        match &self.output {
+            Source::Place(place) => std::mem::swap(y, arena[*place].get_or_insert_default()),
+            constant => *y = constant.value(x, &arena).clone(),
         }
-        Ok(self.output.value(&slots).clone())
+        // Operations may have made their values of others' memory.
+        arena.iter_mut().for_each(|value| drop(value.take_if(|value| !value.is_unique())));
+        arenas().push(arena);
+        Ok(())
     }
+}
+
+/// The place of each value that the nodes make, and the number of places. The output's is its own, since it leaves.
+fn places<T: Element>(nodes: &[Node<T>], output: Option<u64>) -> (HashMap<u64, usize>, usize) {
+    let mut numbers: HashMap<u64, usize> = HashMap::with_capacity(nodes.len());
+    let mut lives: Vec<Life> = Vec::with_capacity(nodes.len());
+    for (i, node) in nodes.iter().enumerate() {
+        let number = *numbers.entry(node.output).or_insert(lives.len());
+        if number == lives.len() {
+            lives.push(Life { elements: node.shape.len(), steps: i..=i });
+        }
+        for id in node.inputs.iter().filter_map(Operand::id).chain([node.output]) {
+            if let Some(&number) = numbers.get(&id) {
+                let life = &mut lives[number];
+                life.steps = *life.steps.start()..=i;
+            }
+        }
+    }
+    if let Some(&number) = output.and_then(|id| numbers.get(&id)) {
+        lives[number].steps = 0..=nodes.len();
+    }
+    let (places, count) = layout::places(&lives);
+    (numbers.into_iter().map(|(id, number)| (id, places[number])).collect(), count)
+}
+
+/// Calls `f` with the values of some sources.
+fn with_values<T: Element, R>(
+    sources: &[Source<T>],
+    x: &Tensor<T>,
+    arena: &Arena<T>,
+    f: impl FnOnce(&[&Tensor<T>]) -> R,
+) -> R {
+    // As many as all steps have but the widest concatenations.
+    const FEW: usize = 8;
+    if sources.len() > FEW {
+        return f(&sources.iter().map(|source| source.value(x, arena)).collect::<Vec<_>>());
+    }
+    let mut values = [x; FEW];
+    values.iter_mut().zip(sources).for_each(|(value, source)| *value = source.value(x, arena));
+    f(&values[..sources.len()])
 }
 
 /// Whether `x` is of the shape that a plan was made for, but for the batch size.
@@ -164,19 +225,21 @@ fn check_input<T: Element>(expected: &Shape, x: &Tensor<T>) -> Result<()> {
 }
 
 impl<T: Element> Planned<T> {
-    /// The output; `own` is what the slot of an output that grows held before.
-    fn run(&self, inputs: &[&Tensor<T>], own: Option<Tensor<T>>) -> Result<Tensor<T>> {
-        let (mut whole, mut first) = match (&self.action, own) {
-            (Action::Run(step) | Action::Concat(step), _) => return step.run(inputs),
-            (Action::Append(first), Some(own)) => (own, *first),
-            (Action::Append(_), None) => unreachable!("what grows has been widened"),
-            (Action::Widen(columns), _) => (Tensor::scratch(inputs[0].shape().with_columns(*columns)), 0),
+    /// Makes `value` the output. One that grows is what an earlier step has made of it.
+    fn run(&self, inputs: &[&Tensor<T>], value: &mut Tensor<T>) -> Result<()> {
+        let mut first = match &self.action {
+            Action::Run(step) | Action::Concat(step) => return step.run(inputs, value),
+            Action::Append(first) => *first,
+            Action::Widen(columns) => {
+                value.resize(inputs[0].shape().with_columns(*columns));
+                0
+            }
         };
         for part in inputs {
-            ops::put_columns(&mut whole, first, part)?;
+            ops::put_columns(value, first, part)?;
             first += part.shape().columns();
         }
-        Ok(whole)
+        Ok(())
     }
 
     fn algorithm(&self) -> &'static str {
@@ -188,42 +251,12 @@ impl<T: Element> Planned<T> {
 }
 
 impl<T: Element> Source<T> {
-    fn value<'a>(&'a self, slots: &'a [Option<Tensor<T>>]) -> &'a Tensor<T> {
+    fn value<'a>(&'a self, x: &'a Tensor<T>, arena: &'a Arena<T>) -> &'a Tensor<T> {
         match self {
-            Source::Slot(slot) => slots[*slot].as_ref().expect("a value lives until its last use"),
+            Source::Input => x,
+            Source::Place(place) => arena[*place].as_ref().expect("a value lives until its last use"),
             Source::Constant(value) => value,
         }
-    }
-}
-
-/// Gives each value a slot, and gives slots out again.
-struct Slots {
-    of: HashMap<u64, usize>,
-    free: Vec<usize>,
-    count: usize,
-}
-
-impl Slots {
-    fn source<T: Element>(&self, operand: Operand<T>) -> Source<T> {
-        match operand {
-            Operand::Value(id) => Source::Slot(self.of[&id]),
-            Operand::Constant(value) => Source::Constant(value),
-        }
-    }
-
-    fn assign(&mut self, id: u64) -> usize {
-        let slot = self.free.pop().unwrap_or_else(|| {
-            self.count += 1;
-            self.count - 1
-        });
-        self.of.insert(id, slot);
-        slot
-    }
-
-    fn release(&mut self, id: u64) -> usize {
-        let slot = self.of[&id];
-        self.free.push(slot);
-        slot
     }
 }
 
@@ -237,7 +270,7 @@ impl<T: Element> fmt::Display for Plan<T> {
 impl<T: Element> fmt::Debug for Plan<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let steps: Vec<&str> = self.steps.iter().map(|step| step.label.as_str()).collect();
-        f.debug_struct("Plan").field("input", &self.input).field("steps", &steps).field("slots", &self.slots).finish()
+        f.debug_struct("Plan").field("input", &self.input).field("steps", &steps).field("places", &self.places).finish()
     }
 }
 

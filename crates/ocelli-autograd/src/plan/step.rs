@@ -11,7 +11,8 @@ use crate::op::AnyOp;
 
 /// Something that a plan runs.
 pub(super) trait Step<T: Element>: Send + Sync {
-    fn run(&self, inputs: &[&Tensor<T>]) -> Result<Tensor<T>>;
+    /// Makes `y`, which is resized, the value.
+    fn run(&self, inputs: &[&Tensor<T>], y: &mut Tensor<T>) -> Result<()>;
 
     /// How it does so, if there is a choice.
     fn algorithm(&self) -> &'static str {
@@ -28,8 +29,8 @@ pub(super) trait Step<T: Element>: Send + Sync {
 pub(super) struct Forward<T: Element>(pub Arc<dyn AnyOp<T>>);
 
 impl<T: Element> Step<T> for Forward<T> {
-    fn run(&self, inputs: &[&Tensor<T>]) -> Result<Tensor<T>> {
-        self.0.run(inputs)
+    fn run(&self, inputs: &[&Tensor<T>], y: &mut Tensor<T>) -> Result<()> {
+        self.0.run_into(inputs, y)
     }
 }
 
@@ -56,14 +57,14 @@ pub(super) fn fused<T: Element>(
 struct Fused<T: Element>(PackedConv<T>);
 
 impl<T: Element> Step<T> for Fused<T> {
-    fn run(&self, inputs: &[&Tensor<T>]) -> Result<Tensor<T>> {
+    fn run(&self, inputs: &[&Tensor<T>], y: &mut Tensor<T>) -> Result<()> {
         let x = as_image(inputs[0])?;
         let residual = inputs.get(1).map(|r| as_image(r)).transpose()?;
-        let y = self.0.run(&x, residual.as_ref())?;
-        match **inputs[0].shape() {
-            [n, _] => Ok(y.reshape([n, y.shape().columns()])?),
-            _ => Ok(y),
+        self.0.run_into(&x, residual.as_ref(), y)?;
+        if let [n, _] = **inputs[0].shape() {
+            *y = y.reshape([n, y.shape().columns()])?;
         }
+        Ok(())
     }
 
     fn algorithm(&self) -> &'static str {
@@ -78,10 +79,10 @@ struct FusedDeform<T: Element> {
 }
 
 impl<T: Element> Step<T> for FusedDeform<T> {
-    fn run(&self, inputs: &[&Tensor<T>]) -> Result<Tensor<T>> {
+    fn run(&self, inputs: &[&Tensor<T>], y: &mut Tensor<T>) -> Result<()> {
         let (operands, residual) = inputs.split_at(if self.modulated { 3 } else { 2 });
         let mask = operands.get(2).copied();
-        Ok(self.conv.run(operands[0], operands[1], mask, residual.first().copied())?)
+        Ok(self.conv.run_into([operands[0], operands[1]], mask, residual.first().copied(), y)?)
     }
 
     fn algorithm(&self) -> &'static str {
@@ -107,7 +108,7 @@ pub(super) enum Scale<T: Element> {
 }
 
 impl<T: Element> Step<T> for Pointwise<T> {
-    fn run(&self, inputs: &[&Tensor<T>]) -> Result<Tensor<T>> {
+    fn run(&self, inputs: &[&Tensor<T>], y: &mut Tensor<T>) -> Result<()> {
         let scale = match &self.scale {
             Scale::One => None,
             Scale::Constant(scale) => Some(scale),
@@ -115,7 +116,7 @@ impl<T: Element> Step<T> for Pointwise<T> {
         };
         let residual = self.has_residual.then(|| inputs[inputs.len() - 1]);
         let terms = Affine { scale, shift: self.shift.as_ref(), residual, activation: self.activation };
-        Ok(ops::affine(inputs[0], self.columns, terms)?)
+        Ok(ops::affine_into(inputs[0], self.columns, terms, y)?)
     }
 
     fn reads_columns(&self) -> bool {

@@ -155,7 +155,7 @@ fn concatenations_grow_in_place() {
     let (y, trace) = trace(|| block(&Layers, &x).and_then(|x| Layers.norm(&x, 9)));
     let plan = Plan::compile(&trace, &x, &y.unwrap()).unwrap();
     let in_place = plan.steps.iter().filter(|step| step.algorithm() == "in place").count();
-    assert_eq!((in_place, plan.steps.len(), plan.slots), (3, 10, 2));
+    assert_eq!((in_place, plan.steps.len(), plan.places), (3, 10, 4));
     // The plan's output may be what has grown, or only some of it, and others may read the whole of it.
     compiled(|l, x| block(l, x));
     compiled(|l, x| l.norm(&block(l, x)?, 9)?.relu());
@@ -224,11 +224,79 @@ fn scopes_name_the_steps() {
 }
 
 #[test]
-fn slots_are_reused() {
+fn places_are_reused() {
     let x = Var::constant(random([1, 4, 4, 2], 1));
     let (y, trace) = trace(|| (0..50).try_fold(x.clone(), |x, seed| Layers.conv(&x, 2, seed)?.relu()));
     let plan = Plan::compile(&trace, &x, &y.unwrap()).unwrap();
-    assert_eq!((plan.steps.len(), plan.slots), (50, 1));
+    assert_eq!((plan.steps.len(), plan.places), (50, 3));
+}
+
+#[test]
+fn an_output_takes_the_memory_of_an_earlier_one() {
+    let x = Var::constant(random([2, 4, 4, 2], 1));
+    let (y, trace) = trace(|| Layers.conv(&x, 3, 1)?.relu());
+    let y = y.unwrap();
+    let plan = Plan::compile(&trace, &x, &y).unwrap();
+    let mut output = Tensor::default();
+    let addresses: Vec<_> = (0..4)
+        .map(|_| {
+            plan.run_into(x.value(), &mut output).unwrap();
+            assert!(output.relative_error(y.value()) < 1e-6);
+            output.data().as_ptr()
+        })
+        .collect();
+    assert_eq!(addresses[..2], addresses[2..]);
+    // What is shared is left alone.
+    let (kept, copy) = (output.clone(), output.data().to_vec());
+    (0..3).for_each(|i| plan.run_into(&random([2, 4, 4, 2], i), &mut output).unwrap());
+    assert_eq!(kept.data(), copy);
+}
+
+/// y = x, in x's memory.
+#[derive(Debug)]
+struct Same;
+
+impl crate::Op<f32> for Same {
+    type Saved = ();
+
+    fn name(&self) -> &'static str {
+        "same"
+    }
+
+    fn forward(&self, inputs: &[&Tensor], _: &[bool]) -> Result<(Tensor, ())> {
+        Ok((inputs[0].clone(), ()))
+    }
+
+    fn backward(&self, (): (), dy: Tensor, _: &[bool]) -> Result<crate::Gradients<f32>> {
+        Ok(vec![Some(dy)])
+    }
+}
+
+#[test]
+fn operations_may_return_their_input() {
+    compiled(|l, x| {
+        let x = l.conv(&Var::apply(Same, &[x])?, 4, 1)?;
+        let same = Var::apply(Same, &[&x])?;
+        Var::apply(Same, &[&l.conv(&same, 4, 2)?.add(&same)?])
+    });
+    let x = Var::constant(random([2, 4], 1));
+    let (y, trace) = trace(|| Var::apply(Same, &[&Var::apply(Same, &[&x])?]));
+    let plan = Plan::compile(&trace, &x, &y.unwrap()).unwrap();
+    let input = random([2, 4], 2);
+    drop(plan.run(&input).unwrap());
+    assert!(input.is_unique(), "a plan keeps nothing of its input");
+}
+
+#[test]
+fn many_threads_run_one_plan() {
+    let x = Var::constant(random([2, 6, 5, 4], 1));
+    let (y, trace) = trace(|| dense(&Layers, &dense(&Layers, &x, 1)?, 2)?.relu());
+    let y = y.unwrap();
+    let plan = Plan::compile(&trace, &x, &y).unwrap();
+    let run = || (0..50).for_each(|_| assert!(plan.run(x.value()).unwrap().relative_error(y.value()) < 1e-5));
+    std::thread::scope(|threads| (0..4).for_each(|_| drop(threads.spawn(run))));
+    let arenas = plan.arenas.lock().unwrap().len();
+    assert!((1..=4).contains(&arenas), "{arenas}");
 }
 
 #[test]

@@ -53,13 +53,14 @@ impl<T: Pod> Deref for Scratch<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
-        bytemuck::cast_slice(&self.bytes)
+        // (Nothing lies nowhere in particular.)
+        if self.bytes.is_empty() { &[] } else { bytemuck::cast_slice(&self.bytes) }
     }
 }
 
 impl<T: Pod> DerefMut for Scratch<T> {
     fn deref_mut(&mut self) -> &mut [T] {
-        bytemuck::cast_slice_mut(&mut self.bytes)
+        if self.bytes.is_empty() { &mut [] } else { bytemuck::cast_slice_mut(&mut self.bytes) }
     }
 }
 

@@ -73,6 +73,11 @@ pub fn activation<T: Element>(x: &Tensor<T>, activation: Activation) -> Tensor<T
     pointwise::map(x, activation)
 }
 
+/// As [`activation`], into `y`, which is [resized](Tensor::resize).
+pub fn activation_into<T: Element>(x: &Tensor<T>, activation: Activation, y: &mut Tensor<T>) {
+    pointwise::map_into(x, activation, y);
+}
+
 /// The gradient dx of [`activation`], from dy and from the output y or the input x, whichever
 /// [`Activation::saves_output`] says.
 ///

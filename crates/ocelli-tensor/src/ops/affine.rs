@@ -4,7 +4,7 @@
 use super::activation::Activation;
 use super::pointwise::{load, store};
 use crate::simd::{self, Kernel, Simd};
-use crate::{Element, Error, Result, Shape, Tensor, threads};
+use crate::{Element, Error, MAX_RANK, Result, Shape, Tensor, threads};
 
 /// What is done to x; what is absent is left out.
 #[derive(Debug, Clone, Copy)]
@@ -23,6 +23,11 @@ pub struct Affine<'a, T: Element> {
 ///
 /// Errors if x has fewer columns, or an operand has not its shape.
 pub fn affine<T: Element>(x: &Tensor<T>, columns: usize, affine: Affine<'_, T>) -> Result<Tensor<T>> {
+    Tensor::made(|y| affine_into(x, columns, affine, y))
+}
+
+/// As [`affine`], into `y`, which is [resized](Tensor::resize).
+pub fn affine_into<T: Element>(x: &Tensor<T>, columns: usize, affine: Affine<'_, T>, y: &mut Tensor<T>) -> Result<()> {
     const OP: &str = "affine";
     let width = x.shape().columns();
     if x.shape().rank() == 0 || columns > width {
@@ -37,25 +42,26 @@ pub fn affine<T: Element>(x: &Tensor<T>, columns: usize, affine: Affine<'_, T>) 
     check("scale", affine.scale, if per_image { per_image_shape(&shape)? } else { Shape::from([columns]) })?;
     check("shift", affine.shift, Shape::from([columns]))?;
     check("residual", affine.residual, shape)?;
-    let mut y = Tensor::scratch(shape);
+    let y = y.resize(shape);
     if y.is_empty() {
-        return Ok(y);
+        return Ok(());
     }
     // The rows that share a scale.
     let rows = y.len() / columns;
     let image = if per_image { rows / shape[0] } else { rows };
     let chunk = threads::rows_per_chunk(columns);
-    threads::for_each_chunk(y.data_mut(), chunk * columns, |i, y| {
+    threads::for_each_chunk(y, chunk * columns, |i, y| {
         simd::dispatch(Rows { affine: &affine, x: x.data(), width, columns, image, first: i * chunk, y });
     });
-    Ok(y)
+    Ok(())
 }
 
 /// `[N, 1, …, 1, C]`
 fn per_image_shape(shape: &Shape) -> Result<Shape> {
     let last = shape.rank() - 1;
-    let dims: Vec<usize> = (0..=last).map(|d| if d == 0 || d == last { shape[d] } else { 1 }).collect();
-    Shape::new(&dims)
+    let mut dims = [1; MAX_RANK];
+    (dims[0], dims[last]) = (shape[0], shape[last]);
+    Shape::new(&dims[..=last])
 }
 
 /// Whole rows of y, of which the first is row `first` of the tensor.

@@ -6,7 +6,7 @@
 //! combined in order.
 
 use super::pointwise::load;
-use crate::memory::Buffer;
+use crate::memory::{Buffer, Scratch};
 use crate::simd::{self, Kernel, Simd};
 use crate::{Element, Shape, Tensor, threads};
 
@@ -53,23 +53,36 @@ pub(crate) fn grouped_sums<T: Element, const K: usize>(
     rows: usize,
     columns: usize,
 ) -> Buffer<f64> {
+    let mut sums = Buffer::scratch(groups * K * columns);
+    put_grouped_sums(f, rows, columns, &mut sums);
+    sums
+}
+
+/// As [`grouped_sums`], into a slice for all groups.
+pub(crate) fn put_grouped_sums<T: Element, const K: usize>(
+    f: impl Terms<T, K>,
+    rows: usize,
+    columns: usize,
+    sums: &mut [f64],
+) {
     let len = K * columns;
-    let mut sums = Buffer::zeros(groups * len);
+    sums.fill(0.0);
     if sums.is_empty() {
-        return sums;
+        return;
     }
+    let groups = sums.len() / len;
     let chunk = rows_per_chunk(columns);
     if rows <= chunk {
         let together = (chunk / rows.max(1)).max(1);
-        threads::for_each_chunk(&mut sums, together * len, |i, sums| {
+        threads::for_each_chunk(sums, together * len, |i, sums| {
             for (g, sums) in sums.chunks_exact_mut(len).enumerate() {
                 chunk_sums(f, (i * together + g) * rows * columns, rows, columns, sums);
             }
         });
-        return sums;
+        return;
     }
     let chunks = rows.div_ceil(chunk);
-    let mut parts = Buffer::scratch(groups * chunks * len);
+    let mut parts = Scratch::new(groups * chunks * len);
     threads::for_each_chunk(&mut parts, len, |i, part| {
         let (group, first) = (i / chunks, i % chunks * chunk);
         chunk_sums(f, (group * rows + first) * columns, chunk.min(rows - first), columns, part);
@@ -77,7 +90,6 @@ pub(crate) fn grouped_sums<T: Element, const K: usize>(
     for (sums, parts) in sums.chunks_exact_mut(len).zip(parts.chunks_exact(chunks * len)) {
         add_in_order(sums, parts);
     }
-    sums
 }
 
 /// Adds the sums of consecutive chunks to `sums`, one after the other.
@@ -133,7 +145,7 @@ pub(crate) fn chunk_sums<T: Element, const K: usize>(
     debug_assert_eq!(sums.len(), K * columns);
     sums.fill(0.0);
     if columns != 0 {
-        let mut block = Buffer::scratch(K * padded(columns));
+        let mut block = Scratch::new(K * padded(columns));
         simd::dispatch(Chunk { f, start, rows, columns, block: &mut block, sums });
     }
 }

@@ -7,6 +7,11 @@ use crate::{Element, Error, Result, Shape, Tensor, threads};
 ///
 /// Errors if there is no tensor, if one has no dimension, or if they differ in any dimension but the last.
 pub fn concat_columns<T: Element>(tensors: &[&Tensor<T>]) -> Result<Tensor<T>> {
+    Tensor::made(|out| concat_columns_into(tensors, out))
+}
+
+/// As [`concat_columns`], into `out`, which is [resized](Tensor::resize).
+pub fn concat_columns_into<T: Element>(tensors: &[&Tensor<T>], out: &mut Tensor<T>) -> Result<()> {
     const OP: &str = "concat_columns";
     let Some(first) = tensors.first() else {
         return Err(Error::argument(OP, "tensor count", "of at least 1", 0));
@@ -18,11 +23,9 @@ pub fn concat_columns<T: Element>(tensors: &[&Tensor<T>]) -> Result<Tensor<T>> {
         }
     }
     let columns = tensors.iter().map(|tensor| tensor.shape().columns()).sum();
-    let mut shape = first.shape().to_vec();
-    shape[first.shape().rank() - 1] = columns;
-    let mut out = Tensor::scratch(Shape::new(&shape)?);
+    let shape = Shape::new(&first.shape().with_columns(columns))?;
     let chunk = threads::rows_per_chunk(columns);
-    threads::for_each_chunk(out.data_mut(), chunk * columns, |i, out| {
+    threads::for_each_chunk(out.resize(shape), chunk * columns, |i, out| {
         let mut first = 0;
         for tensor in tensors {
             let width = tensor.shape().columns();
@@ -31,7 +34,7 @@ pub fn concat_columns<T: Element>(tensors: &[&Tensor<T>]) -> Result<Tensor<T>> {
             first += width;
         }
     });
-    Ok(out)
+    Ok(())
 }
 
 /// Writes `part` `[…, C]` to the columns of `whole` from `first` on.

@@ -15,14 +15,24 @@ use crate::{Element, Error, Result, Tensor, threads};
 ///
 /// Errors if b's shape does not broadcast to a's.
 pub fn add<T: Element>(a: &Tensor<T>, b: &Tensor<T>) -> Result<Tensor<T>> {
-    broadcast("add", a, b, Sum)
+    Tensor::made(|y| add_into(a, b, y))
+}
+
+/// As [`add`], into `y`, which is [resized](Tensor::resize).
+pub fn add_into<T: Element>(a: &Tensor<T>, b: &Tensor<T>, y: &mut Tensor<T>) -> Result<()> {
+    broadcast("add", a, b, Sum, y)
 }
 
 /// a · b, element by element, with b repeated to a's shape.
 ///
 /// Errors if b's shape does not broadcast to a's.
 pub fn mul<T: Element>(a: &Tensor<T>, b: &Tensor<T>) -> Result<Tensor<T>> {
-    broadcast("mul", a, b, Product)
+    Tensor::made(|y| mul_into(a, b, y))
+}
+
+/// As [`mul`], into `y`, which is [resized](Tensor::resize).
+pub fn mul_into<T: Element>(a: &Tensor<T>, b: &Tensor<T>, y: &mut Tensor<T>) -> Result<()> {
+    broadcast("mul", a, b, Product, y)
 }
 
 /// a += b for tensors of one shape: how gradients are accumulated.
@@ -71,23 +81,30 @@ impl<T: Element> Unary<T> for Multiple<T> {
     }
 }
 
-fn broadcast<T: Element>(op: &'static str, a: &Tensor<T>, b: &Tensor<T>, f: impl Binary<T>) -> Result<Tensor<T>> {
+fn broadcast<T: Element>(
+    op: &'static str,
+    a: &Tensor<T>,
+    b: &Tensor<T>,
+    f: impl Binary<T>,
+    y: &mut Tensor<T>,
+) -> Result<()> {
     if a.shape() == b.shape() {
-        return Ok(pointwise::zip(a, b, f));
+        pointwise::zip_into(a, b, f, y);
+        return Ok(());
     }
     let form = Broadcast::new(a.shape(), b.shape())
         .ok_or_else(|| Error::shape(op, "b", format!("one that broadcasts to {}", a.shape()), b.shape()))?;
-    let mut y = Tensor::scratch(a.shape());
+    let y = y.resize(a.shape());
     if y.is_empty() {
-        return Ok(y);
+        return Ok(());
     }
     let chunk = threads::rows_per_chunk(form.columns);
     let (a, b) = (a.data(), b.data());
-    threads::for_each_chunk(y.data_mut(), chunk * form.columns, |i, y| {
+    threads::for_each_chunk(y, chunk * form.columns, |i, y| {
         let start = i * chunk * form.columns;
         simd::dispatch(Repeat { f, form, first: i * chunk, a: &a[start..start + y.len()], b, y });
     });
-    Ok(y)
+    Ok(())
 }
 
 /// Whole rows of y, of which the first is row `first` of the tensor.

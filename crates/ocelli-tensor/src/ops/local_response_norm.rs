@@ -39,15 +39,23 @@ impl LocalResponseNorm {
 ///
 /// Errors if the size is 0.
 pub fn local_response_norm<T: Element>(x: &Tensor<T>, attributes: &LocalResponseNorm) -> Result<Tensor<T>> {
+    Tensor::made(|y| local_response_norm_into(x, attributes, y))
+}
+
+/// As [`local_response_norm`], into `y`, which is [resized](Tensor::resize).
+pub fn local_response_norm_into<T: Element>(
+    x: &Tensor<T>,
+    attributes: &LocalResponseNorm,
+    y: &mut Tensor<T>,
+) -> Result<()> {
     attributes.check("local_response_norm")?;
-    let mut y = Tensor::scratch(x.shape());
     let columns = x.shape().columns();
     let chunk = threads::rows_per_chunk(columns) * columns;
-    threads::for_each_chunk(y.data_mut(), chunk, |i, y| {
+    threads::for_each_chunk(y.resize(x.shape()), chunk, |i, y| {
         let x = &x.data()[i * chunk..][..y.len()];
         T::local_response_norm(Forward { attributes, columns, x, y });
     });
-    Ok(y)
+    Ok(())
 }
 
 /// The gradient dx of [`local_response_norm`], from its input `x` and its output's gradient `dy`.

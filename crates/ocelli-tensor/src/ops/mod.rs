@@ -22,13 +22,13 @@ pub(crate) mod softmax;
 mod testing;
 mod window;
 
-pub use activation::{Activation, activation, activation_backward};
-pub use affine::{Affine, affine};
+pub use activation::{Activation, activation, activation_backward, activation_into};
+pub use affine::{Affine, affine, affine_into};
 pub use batch_norm::{
     BatchNormGradients, Normalization, Recompute, batch_norm, batch_norm_act, batch_norm_act_backward,
     batch_norm_backward, batch_norm_backward_frozen, batch_norm_stats,
 };
-pub use concat::{concat_columns, put_columns, split_columns};
+pub use concat::{concat_columns, concat_columns_into, put_columns, split_columns};
 pub use conv::{
     DeformConv2d, FloatConv, InputGradients, PackedConv, PackedDeformConv, QuantizedConv, Values, conv2d,
     conv2d_backward_input, conv2d_backward_weight, deform_conv2d, deform_conv2d_backward_input,
@@ -36,12 +36,15 @@ pub use conv::{
 };
 pub use cross_entropy::{softmax_cross_entropy, softmax_cross_entropy_backward};
 pub use dropout::dropout_mask;
-pub use elementwise::{add, add_assign, mul, scale};
-pub use local_response_norm::{LocalResponseNorm, local_response_norm, local_response_norm_backward};
+pub use elementwise::{add, add_assign, add_into, mul, mul_into, scale};
+pub use local_response_norm::{
+    LocalResponseNorm, local_response_norm, local_response_norm_backward, local_response_norm_into,
+};
 pub use matmul::{matmul, matmul_nt, matmul_tn};
 pub use pool::{
-    Argmax, adaptive_avg_pool2d, adaptive_avg_pool2d_backward, avg_pool2d, avg_pool2d_backward, global_avg_pool2d,
-    global_avg_pool2d_backward, max_pool2d, max_pool2d_backward, max_pool2d_bytes, max_pool2d_values,
+    Argmax, adaptive_avg_pool2d, adaptive_avg_pool2d_backward, adaptive_avg_pool2d_into, avg_pool2d,
+    avg_pool2d_backward, avg_pool2d_into, global_avg_pool2d, global_avg_pool2d_backward, global_avg_pool2d_into,
+    max_pool2d, max_pool2d_backward, max_pool2d_bytes, max_pool2d_values, max_pool2d_values_into,
 };
 pub use quantize::{Quantization, QuantizedTensor};
 pub use reduce::{mean_all, sum_all, sum_product_to_shape, sum_rows, sum_to_shape};

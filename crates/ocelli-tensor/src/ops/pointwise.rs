@@ -38,25 +38,35 @@ pub(crate) fn fetch<T: Element, S: Simd<T>>(simd: S, first: *const T, n: usize) 
 
 /// f of every element.
 pub(crate) fn map<T: Element, F: Unary<T>>(x: &Tensor<T>, f: F) -> Tensor<T> {
-    let mut y = Tensor::scratch(x.shape());
-    let (chunk, x) = (threads::rows_per_chunk(1), x.data());
-    threads::for_each_chunk(y.data_mut(), chunk, |i, y| {
+    let mut y = Tensor::default();
+    map_into(x, f, &mut y);
+    y
+}
+
+/// As [`map`], into `y`, which is resized.
+pub(crate) fn map_into<T: Element, F: Unary<T>>(x: &Tensor<T>, f: F, y: &mut Tensor<T>) {
+    let (chunk, shape, x) = (threads::rows_per_chunk(1), x.shape(), x.data());
+    threads::for_each_chunk(y.resize(shape), chunk, |i, y| {
         let start = i * chunk;
         simd::dispatch(Map { f, x: &x[start..start + y.len()], y });
     });
-    y
 }
 
 /// f of every pair of elements of two tensors of one shape.
 pub(crate) fn zip<T: Element, F: Binary<T>>(a: &Tensor<T>, b: &Tensor<T>, f: F) -> Tensor<T> {
+    let mut y = Tensor::default();
+    zip_into(a, b, f, &mut y);
+    y
+}
+
+/// As [`zip`], into `y`, which is resized.
+pub(crate) fn zip_into<T: Element, F: Binary<T>>(a: &Tensor<T>, b: &Tensor<T>, f: F, y: &mut Tensor<T>) {
     debug_assert_eq!(a.shape(), b.shape());
-    let mut y = Tensor::scratch(a.shape());
-    let (chunk, a, b) = (threads::rows_per_chunk(1), a.data(), b.data());
-    threads::for_each_chunk(y.data_mut(), chunk, |i, y| {
+    let (chunk, shape, a, b) = (threads::rows_per_chunk(1), a.shape(), a.data(), b.data());
+    threads::for_each_chunk(y.resize(shape), chunk, |i, y| {
         let (start, end) = (i * chunk, i * chunk + y.len());
         simd::dispatch(Zip { f, a: &a[start..end], b: &b[start..end], y });
     });
-    y
 }
 
 /// a = f(a, b) for every pair of elements of two tensors of one shape.

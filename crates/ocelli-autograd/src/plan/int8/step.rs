@@ -96,7 +96,9 @@ impl QuantizedStep {
             }
             QuantizedStep::Floats(step) => {
                 let inputs: Vec<Tensor> = inputs.iter().map(|source| source.floats(slots)).collect();
-                Slot::of(step.run(&inputs.iter().collect::<Vec<_>>())?)
+                let mut y = Tensor::default();
+                step.run(&inputs.iter().collect::<Vec<_>>(), &mut y)?;
+                Slot::of(y)
             }
         })
     }

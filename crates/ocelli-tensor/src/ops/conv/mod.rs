@@ -31,8 +31,8 @@ pub use int8::{FloatConv, QuantizedConv, Values};
 pub use packed::PackedConv;
 
 use super::gemm::gather::{Epilogue, Rows, gather};
-use super::gemm::reduce::reduce;
 use super::gemm::grid::{Tap, joined_source, joined_taps};
+use super::gemm::reduce::reduce;
 use super::gemm::{Grid, Matrix, Packed};
 use super::{Padding, Window};
 use crate::memory::Scratch;

@@ -71,22 +71,27 @@ impl<T: Element> PackedConv<T> {
 
     /// The output for `x` `[N, H, W, Cin]`; `residual`, of the output's shape, is added before the activation.
     pub fn run(&self, x: &Tensor<T>, residual: Option<&Tensor<T>>) -> Result<Tensor<T>> {
+        Tensor::made(|y| self.run_into(x, residual, y))
+    }
+
+    /// As [`run`](Self::run), into `y`, which is [resized](Tensor::resize).
+    pub fn run_into(&self, x: &Tensor<T>, residual: Option<&Tensor<T>>, y: &mut Tensor<T>) -> Result<()> {
         let g = Geometry::new("conv2d", x.shape(), &self.w_shape, &self.window, self.groups)?;
         let shape = Shape::new(&g.y_shape())?;
         if let Some(residual) = residual.filter(|residual| *residual.shape() != shape) {
             return Err(Error::shape("conv2d", "residual", shape, residual.shape()));
         }
-        let mut y = Tensor::scratch(shape);
+        let y = y.resize(shape);
         let (clamp, curve) = clamp_or_curve(self.activation);
         let bias = self.bias.as_ref().map(Tensor::data);
         let epilogue = Epilogue { bias, residual: residual.map(Tensor::data), clamp, curve };
         let grid = g.forward_grid(self.taps.clone());
         match &self.weights {
-            Weights::Panels(packed) => forward(&g, &grid, x.data(), packed, y.data_mut(), epilogue),
-            Weights::Winograd(packed) => winograd::forward(&g, x.data(), packed, y.data_mut(), epilogue),
-            Weights::Grouped(filters) => grouped::forward(&grid, x.data(), filters, y.data_mut(), epilogue),
+            Weights::Panels(packed) => forward(&g, &grid, x.data(), packed, y, epilogue),
+            Weights::Winograd(packed) => winograd::forward(&g, x.data(), packed, y, epilogue),
+            Weights::Grouped(filters) => grouped::forward(&grid, x.data(), filters, y, epilogue),
         }
-        Ok(y)
+        Ok(())
     }
 }
 

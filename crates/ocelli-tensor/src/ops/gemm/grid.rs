@@ -58,23 +58,8 @@ impl Grid {
     }
 
     /// A convolution's forward pass from `[batch, source, _]` to `[batch, target, _]`, with windows `step` pixels apart.
-    pub fn forward(
-        batch: usize,
-        source: [usize; 2],
-        target: [usize; 2],
-        step: [usize; 2],
-        taps: Arc<[Tap]>,
-    ) -> Self {
-        Grid {
-            batch,
-            size: target,
-            source,
-            step,
-            taps,
-            target,
-            target_step: [1, 1],
-            target_offset: [0, 0],
-        }
+    pub fn forward(batch: usize, source: [usize; 2], target: [usize; 2], step: [usize; 2], taps: Arc<[Tap]>) -> Self {
+        Grid { batch, size: target, source, step, taps, target, target_step: [1, 1], target_offset: [0, 0] }
     }
 
     /// A convolution's backward pass to its input, which reads the output's gradient `[batch, output, _]` and writes

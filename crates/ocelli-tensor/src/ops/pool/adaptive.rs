@@ -6,7 +6,8 @@
 use std::ops::Range;
 
 use super::weighted::{Axis, weighted_sums};
-use crate::ops::columns::{Values, grouped_sums, rounded};
+use crate::memory::Scratch;
+use crate::ops::columns::{Values, put_grouped_sums};
 use crate::ops::elementwise::scale;
 use crate::{Element, Error, Result, Shape, Tensor, threads};
 
@@ -14,11 +15,18 @@ use crate::{Element, Error, Result, Shape, Tensor, threads};
 ///
 /// Errors if x is not of rank 4 or without pixels, or if the output size contains a 0.
 pub fn adaptive_avg_pool2d<T: Element>(x: &Tensor<T>, output: [usize; 2]) -> Result<Tensor<T>> {
+    Tensor::made(|y| adaptive_avg_pool2d_into(x, output, y))
+}
+
+/// As [`adaptive_avg_pool2d`], into `y`, which is [resized](Tensor::resize).
+pub fn adaptive_avg_pool2d_into<T: Element>(x: &Tensor<T>, output: [usize; 2], y: &mut Tensor<T>) -> Result<()> {
     let regions = Regions::new("adaptive_avg_pool2d", x.shape(), output)?;
     if output == [1, 1] {
-        return global_avg_pool2d(x)?.reshape(regions.output_shape());
+        regions.global_average(x, y.resize(regions.output_shape()));
+    } else {
+        weighted_sums(x, regions.output_shape(), &regions.averages(), y);
     }
-    Ok(weighted_sums(x, regions.output_shape(), &regions.averages()))
+    Ok(())
 }
 
 /// The gradient dx of [`adaptive_avg_pool2d`], of shape `x_shape`.
@@ -35,16 +43,24 @@ pub fn adaptive_avg_pool2d_backward<T: Element>(dy: &Tensor<T>, x_shape: &Shape)
         return global_avg_pool2d_backward(&dy.reshape([regions.batch, regions.channels])?, x_shape);
     }
     let [vertical, horizontal] = regions.averages();
-    Ok(weighted_sums(dy, *x_shape, &[vertical.transposed(), horizontal.transposed()]))
+    Tensor::made(|dx| {
+        weighted_sums(dy, *x_shape, &[vertical.transposed(), horizontal.transposed()], dx);
+        Ok(())
+    })
 }
 
 /// The average over all pixels: x `[N, H, W, C]` to `[N, C]`.
 ///
 /// Errors if x is not of rank 4 or without pixels.
 pub fn global_avg_pool2d<T: Element>(x: &Tensor<T>) -> Result<Tensor<T>> {
-    let Regions { batch, input: [h, w], channels, .. } = Regions::new("global_avg_pool2d", x.shape(), [1, 1])?;
-    let sums = grouped_sums(Values(x.data()), batch, h * w, channels);
-    Ok(rounded([batch, channels], &sums, 1.0 / (h * w) as f64))
+    Tensor::made(|y| global_avg_pool2d_into(x, y))
+}
+
+/// As [`global_avg_pool2d`], into `y`, which is [resized](Tensor::resize).
+pub fn global_avg_pool2d_into<T: Element>(x: &Tensor<T>, y: &mut Tensor<T>) -> Result<()> {
+    let regions = Regions::new("global_avg_pool2d", x.shape(), [1, 1])?;
+    regions.global_average(x, y.resize([regions.batch, regions.channels]));
+    Ok(())
 }
 
 /// The gradient dx of [`global_avg_pool2d`], of shape `x_shape`.
@@ -87,6 +103,15 @@ impl Regions {
         }
         Shape::new(&[batch, output[0], output[1], channels])?;
         Ok(Regions { batch, input: [h, w], output, channels })
+    }
+
+    /// The averages of all images' pixels.
+    fn global_average<T: Element>(&self, x: &Tensor<T>, y: &mut [T]) {
+        let pixels = self.input[0] * self.input[1];
+        let mut sums = Scratch::new(y.len());
+        put_grouped_sums(Values(x.data()), pixels, self.channels, &mut sums);
+        let share = 1.0 / pixels as f64;
+        y.iter_mut().zip(&*sums).for_each(|(y, sum)| *y = T::from_f64(sum * share));
     }
 
     fn output_shape(&self) -> Shape {

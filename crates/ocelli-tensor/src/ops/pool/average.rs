@@ -16,8 +16,20 @@ pub fn avg_pool2d<T: Element>(
     ceil_mode: bool,
     count_include_pad: bool,
 ) -> Result<Tensor<T>> {
+    Tensor::made(|y| avg_pool2d_into(x, window, ceil_mode, count_include_pad, y))
+}
+
+/// As [`avg_pool2d`], into `y`, which is [resized](Tensor::resize).
+pub fn avg_pool2d_into<T: Element>(
+    x: &Tensor<T>,
+    window: &Window,
+    ceil_mode: bool,
+    count_include_pad: bool,
+    y: &mut Tensor<T>,
+) -> Result<()> {
     let geometry = Geometry::new("avg_pool2d", "input", x.shape(), window, ceil_mode)?;
-    Ok(weighted_sums(x, geometry.output_shape(), &geometry.averages(count_include_pad)))
+    weighted_sums(x, geometry.output_shape(), &geometry.averages(count_include_pad), y);
+    Ok(())
 }
 
 /// The gradient dx of [`avg_pool2d`], of shape `x_shape`.
@@ -34,7 +46,10 @@ pub fn avg_pool2d_backward<T: Element>(
     let geometry = Geometry::new(OP, "input", x_shape, window, ceil_mode)?;
     geometry.check_gradient(OP, dy)?;
     let [vertical, horizontal] = geometry.averages(count_include_pad);
-    Ok(weighted_sums(dy, *x_shape, &[vertical.transposed(), horizontal.transposed()]))
+    Tensor::made(|dx| {
+        weighted_sums(dy, *x_shape, &[vertical.transposed(), horizontal.transposed()], dx);
+        Ok(())
+    })
 }
 
 impl Geometry {

@@ -49,14 +49,17 @@ impl Argmax {
 pub fn max_pool2d<T: Element>(x: &Tensor<T>, window: &Window, ceil_mode: bool) -> Result<(Tensor<T>, Argmax)> {
     let geometry = Geometry::new("max_pool2d", "input", x.shape(), window, ceil_mode)?;
     let shape = geometry.output_shape();
-    let (y, taps) = match window.taps() {
+    let mut y = Tensor::default();
+    let taps = match window.taps() {
         n if n <= 1 << 8 => {
             let mut taps = Buffer::scratch(shape.len());
-            (pool::<T, u8>(x, geometry, &mut taps), Indices::Bytes(taps))
+            pool::<T, u8>(x, geometry, &mut y, &mut taps);
+            Indices::Bytes(taps)
         }
         n if n <= 1 << 16 => {
             let mut taps = Buffer::scratch(shape.len());
-            (pool::<T, u16>(x, geometry, &mut taps), Indices::Words(taps))
+            pool::<T, u16>(x, geometry, &mut y, &mut taps);
+            Indices::Words(taps)
         }
         n => return Err(Error::argument("max_pool2d", "kernel_size", "of at most 65536 taps", n)),
     };
@@ -65,8 +68,19 @@ pub fn max_pool2d<T: Element>(x: &Tensor<T>, window: &Window, ceil_mode: bool) -
 
 /// [`max_pool2d`] without the places, for inference.
 pub fn max_pool2d_values<T: Element>(x: &Tensor<T>, window: &Window, ceil_mode: bool) -> Result<Tensor<T>> {
+    Tensor::made(|y| max_pool2d_values_into(x, window, ceil_mode, y))
+}
+
+/// As [`max_pool2d_values`], into `y`, which is [resized](Tensor::resize).
+pub fn max_pool2d_values_into<T: Element>(
+    x: &Tensor<T>,
+    window: &Window,
+    ceil_mode: bool,
+    y: &mut Tensor<T>,
+) -> Result<()> {
     let geometry = Geometry::new("max_pool2d", "input", x.shape(), window, ceil_mode)?;
-    Ok(pool(x, geometry, &mut vec![(); geometry.output_shape().len()]))
+    pool(x, geometry, y, &mut vec![(); geometry.output_shape().len()]);
+    Ok(())
 }
 
 /// The gradient dx of [`max_pool2d`], of shape `x_shape`: each dy goes to where its maximum was.
@@ -181,14 +195,12 @@ impl Index for () {
     fn from_lane<T: Element>(_: T) -> Self {}
 }
 
-fn pool<T: Element, I: Index>(x: &Tensor<T>, geometry: Geometry, argmax: &mut [I]) -> Tensor<T> {
-    let mut y = Tensor::scratch(geometry.output_shape());
+fn pool<T: Element, I: Index>(x: &Tensor<T>, geometry: Geometry, y: &mut Tensor<T>, argmax: &mut [I]) {
     let rows = threads::rows_per_chunk(geometry.input_row());
     let chunk = rows * geometry.output_row();
-    threads::for_each_chunk2((y.data_mut(), chunk), (argmax, chunk), |i, y, argmax| {
+    threads::for_each_chunk2((y.resize(geometry.output_shape()), chunk), (argmax, chunk), |i, y, argmax| {
         simd::dispatch(Forward { geometry, x: x.data(), first: i * rows, y, argmax });
     });
-    y
 }
 
 /// Whole rows of output pixels, of which the first is row `first` of all images.
@@ -244,7 +256,7 @@ impl<T: Element, I: Index> Kernel<T> for Forward<'_, T, I> {
 /// An output pixel's window: the image from the pixel's base on, and the taps.
 struct Pixel<'a, T> {
     x: &'a [T],
-    taps: &'a [Tap<T>],
+    taps: &'a [Tap],
 }
 
 impl<T: Element> Pixel<'_, T> {
@@ -263,7 +275,7 @@ impl<T: Element> Pixel<'_, T> {
         let mut best = [simd.splat(T::NEG_INFINITY); R];
         let mut place = [simd.splat(first_index(self.taps)); R];
         for tap in self.taps {
-            let index = simd.splat(tap.index);
+            let index = simd.splat(index(tap.number));
             let x = &self.x[tap.offset..][channels.clone()];
             for r in 0..R {
                 // `min` returns its second operand where either is NaN: here NaN counts as +∞.
@@ -287,21 +299,21 @@ impl<T: Element> Pixel<'_, T> {
 /// Where the maximum counts as being if all values are −∞. (A dilated window may even step over a small input: then it
 /// is nowhere.)
 #[inline(always)]
-fn first_index<T: Element>(taps: &[Tap<T>]) -> T {
-    taps.first().map_or(index(0), |tap| tap.index)
+fn first_index<T: Element>(taps: &[Tap]) -> T {
+    index(taps.first().map_or(0, |tap| tap.number))
 }
 
 /// A row of outputs in which an infinity or a NaN was seen: rare, and so in plain loops.
-fn row_with_nan<T: Element, I: Index>(x: &[T], taps: &mut Taps<T>, oy: usize, y: &mut [T], argmax: &mut [I]) {
+fn row_with_nan<T: Element, I: Index>(x: &[T], taps: &mut Taps, oy: usize, y: &mut [T], argmax: &mut [I]) {
     let channels = taps.geometry.channels;
     for (i, (y, place)) in y.iter_mut().zip(argmax).enumerate() {
         let (base, taps) = taps.of(oy, i / channels);
-        (*y, *place) = (T::NEG_INFINITY, I::from_lane(first_index(taps)));
+        (*y, *place) = (T::NEG_INFINITY, I::from_lane(first_index::<T>(taps)));
         for tap in taps {
             let v = x[base + tap.offset + i % channels];
             let nan = v.partial_cmp(&v).is_none();
             if v > *y || nan {
-                (*y, *place) = (v, I::from_lane(tap.index));
+                (*y, *place) = (v, I::from_lane(index::<T>(tap.number)));
             }
         }
     }

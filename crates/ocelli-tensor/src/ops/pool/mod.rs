@@ -8,12 +8,18 @@ mod max;
 mod tests;
 pub(crate) mod weighted;
 
-pub use adaptive::{adaptive_avg_pool2d, adaptive_avg_pool2d_backward, global_avg_pool2d, global_avg_pool2d_backward};
-pub use average::{avg_pool2d, avg_pool2d_backward};
+pub use adaptive::{
+    adaptive_avg_pool2d, adaptive_avg_pool2d_backward, adaptive_avg_pool2d_into, global_avg_pool2d,
+    global_avg_pool2d_backward, global_avg_pool2d_into,
+};
+pub use average::{avg_pool2d, avg_pool2d_backward, avg_pool2d_into};
 pub use bytes::max_pool2d_bytes;
-pub use max::{Argmax, max_pool2d, max_pool2d_backward, max_pool2d_values};
+pub use max::{Argmax, max_pool2d, max_pool2d_backward, max_pool2d_values, max_pool2d_values_into};
+
+use bytemuck::{Pod, Zeroable};
 
 use super::window::Window;
+use crate::memory::Scratch;
 use crate::{Element, Error, Result, Shape, Tensor};
 
 /// The sizes of one pooling operation, checked.
@@ -80,12 +86,13 @@ impl Geometry {
 }
 
 /// A tap of an output pixel that lies inside of the input.
-#[derive(Clone, Copy)]
-struct Tap<T> {
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct Tap {
     /// Where its channels start, counted from the output pixel's base.
     offset: usize,
-    /// Its number, row by row in the window, as [`index`] makes it.
-    index: T,
+    /// Row by row in the window.
+    number: usize,
 }
 
 /// A small integer in a form that lanes can hold and whose bits give it back without a conversion: 2²³ or, in `f64`,
@@ -100,29 +107,29 @@ fn index<T: Element>(tap: usize) -> T {
 }
 
 /// Enumerates the taps of output pixels.
-struct Taps<T> {
+struct Taps {
     geometry: Geometry,
     /// The taps of a pixel whose window lies inside of the input, counted from its first tap.
-    all: Vec<Tap<T>>,
-    /// Those of the present pixel at the border, counted from the image's first element.
-    some: Vec<Tap<T>>,
+    all: Scratch<Tap>,
+    /// Room for those of a pixel at the border, counted from the image's first element.
+    some: Scratch<Tap>,
 }
 
-impl<T: Element> Taps<T> {
+impl Taps {
     fn new(geometry: Geometry) -> Self {
         let Geometry { window: Window { kernel_size: [kh, kw], dilation, .. }, channels, .. } = geometry;
-        let tap = |t: usize| {
-            let (ky, kx) = (t / kw, t % kw);
-            let offset = ky * dilation[0] * geometry.input_row() + kx * dilation[1] * channels;
-            Tap { offset, index: index(t) }
-        };
-        Taps { geometry, all: (0..kh * kw).map(tap).collect(), some: Vec::with_capacity(kh * kw) }
+        let mut all = Scratch::<Tap>::new(kh * kw);
+        for (number, tap) in all.iter_mut().enumerate() {
+            let (ky, kx) = (number / kw, number % kw);
+            *tap = Tap { offset: ky * dilation[0] * geometry.input_row() + kx * dilation[1] * channels, number };
+        }
+        Taps { geometry, all, some: Scratch::new(kh * kw) }
     }
 
     /// The base, an element of the image, and the taps of output pixel `oy, ox`: all that lie inside of the input, in
     /// the window's order.
     #[inline]
-    fn of(&mut self, oy: usize, ox: usize) -> (usize, &[Tap<T>]) {
+    fn of(&mut self, oy: usize, ox: usize) -> (usize, &[Tap]) {
         let Geometry { window, input: [h, w], channels, .. } = self.geometry;
         let (ys, xs) = (window.inside(0, oy, h), window.inside(1, ox, w));
         let [kh, kw] = window.kernel_size;
@@ -130,11 +137,12 @@ impl<T: Element> Taps<T> {
         if ys.len() == kh && xs.len() == kw {
             return (start(0, 0), &self.all);
         }
-        self.some.clear();
-        for ky in ys {
-            let taps = xs.clone().map(|kx| Tap { offset: start(ky, kx), index: self.all[ky * kw + kx].index });
-            self.some.extend(taps);
+        let some = &mut self.some[..ys.len() * xs.len()];
+        for (row, ky) in some.chunks_exact_mut(xs.len().max(1)).zip(ys) {
+            for (tap, kx) in row.iter_mut().zip(xs.clone()) {
+                *tap = Tap { offset: start(ky, kx), number: ky * kw + kx };
+            }
         }
-        (0, &self.some)
+        (0, some)
     }
 }

@@ -11,14 +11,29 @@ use crate::{Element, Shape, Tensor, threads};
 /// For every destination along an axis, the source positions that it sums, each with its weight.
 pub(super) struct Axis<T> {
     sources: usize,
-    taps: Vec<(usize, T)>,
-    /// Where the taps of each destination start, and where the last ones end.
-    starts: Vec<usize>,
+    /// The positions of all destinations, one destination after the other, and their weights.
+    positions: Scratch<usize>,
+    weights: Scratch<T>,
+    /// Where those of each destination start, and where the last ones end.
+    starts: Scratch<usize>,
 }
 
+/// Source positions, and their weights.
+type Taps<'a, T> = (&'a [usize], &'a [T]);
+
 impl<T: Element> Axis<T> {
-    fn new(sources: usize) -> Self {
-        Axis { sources, taps: Vec::new(), starts: vec![0] }
+    /// The taps of each of so many destinations.
+    fn new<I: Iterator<Item = (usize, T)>>(sources: usize, destinations: usize, taps: impl Fn(usize) -> I) -> Self {
+        let mut starts = Scratch::zeros(destinations + 1);
+        for d in 0..destinations {
+            starts[d + 1] = starts[d] + taps(d).count();
+        }
+        let total = starts[destinations];
+        let (mut positions, mut weights) = (Scratch::new(total), Scratch::new(total));
+        for (i, (position, weight)) in (0..destinations).flat_map(taps).enumerate() {
+            (positions[i], weights[i]) = (position, weight);
+        }
+        Axis { sources, positions, weights, starts }
     }
 
     /// Output `o` of `outputs` averages the input positions `positions(o)`, of which it counts `count(o)`.
@@ -27,46 +42,43 @@ impl<T: Element> Axis<T> {
         positions: impl Fn(usize) -> P,
         count: impl Fn(usize) -> usize,
     ) -> Self {
-        let mut axis = Axis::new(inputs);
-        for o in 0..outputs {
+        Axis::new(inputs, outputs, |o| {
             let weight = T::from_f64(1.0 / count(o).max(1) as f64);
-            axis.taps.extend(positions(o).map(|i| (i, weight)));
-            axis.starts.push(axis.taps.len());
-        }
-        axis
+            positions(o).map(move |i| (i, weight))
+        })
     }
 
     /// The gradient's axis: every source becomes a destination, of the same weights.
     pub fn transposed(&self) -> Self {
         let mut lists = vec![Vec::new(); self.sources];
-        for o in 0..self.starts.len() - 1 {
-            self.of(o).iter().for_each(|&(i, weight)| lists[i].push((o, weight)));
+        for o in 0..self.destinations() {
+            let (positions, weights) = self.of(o);
+            positions.iter().zip(weights).for_each(|(&i, &weight)| lists[i].push((o, weight)));
         }
-        let mut axis = Axis::new(self.starts.len() - 1);
-        for list in lists {
-            axis.taps.extend(list);
-            axis.starts.push(axis.taps.len());
-        }
-        axis
+        Axis::new(self.destinations(), self.sources, |source| lists[source].iter().copied())
     }
 
     #[inline(always)]
-    fn of(&self, destination: usize) -> &[(usize, T)] {
-        &self.taps[self.starts[destination]..self.starts[destination + 1]]
+    fn destinations(&self) -> usize {
+        self.starts.len() - 1
+    }
+
+    #[inline(always)]
+    fn of(&self, destination: usize) -> Taps<'_, T> {
+        let taps = self.starts[destination]..self.starts[destination + 1];
+        (&self.positions[taps.clone()], &self.weights[taps])
     }
 }
 
-/// The weighted sums, of shape `[N, H, W, C]`, whose height and width are the axes' destinations.
-pub(super) fn weighted_sums<T: Element>(src: &Tensor<T>, shape: Shape, axes: &[Axis<T>; 2]) -> Tensor<T> {
-    let mut dst = Tensor::scratch(shape);
+/// Makes `dst` the weighted sums, of shape `[N, H, W, C]`, whose height and width are the axes' destinations.
+pub(super) fn weighted_sums<T: Element>(src: &Tensor<T>, shape: Shape, axes: &[Axis<T>; 2], dst: &mut Tensor<T>) {
     let (channels, row) = (shape[3], shape[2] * shape[3]);
     let rows = threads::rows_per_chunk(row.max(axes[1].sources * channels));
-    threads::for_each_chunk(dst.data_mut(), rows * row, |i, dst| {
+    threads::for_each_chunk(dst.resize(shape), rows * row, |i, dst| {
         let mut line = Scratch::new(axes[1].sources * channels);
         let line = &mut line;
         T::weighted_pool(Rows { axes, channels, height: shape[1], src: src.data(), first: i * rows, line, dst });
     });
-    dst
 }
 
 /// Whole rows of destination pixels, of which the first is row `first` of all images.
@@ -86,7 +98,7 @@ impl<T: Element> Kernel<T> for Rows<'_, T> {
     #[inline(always)]
     fn run<S: Simd<T>>(self, simd: S) {
         let Rows { axes: [vertical, horizontal], channels, height, src, first, line, dst } = self;
-        let (row, image) = ((horizontal.starts.len() - 1) * channels, vertical.sources * line.len());
+        let (row, image) = (horizontal.destinations() * channels, vertical.sources * line.len());
         for (r, dst) in dst.chunks_exact_mut(row).enumerate() {
             let (n, y) = ((first + r) / height, (first + r) % height);
             sum(simd, vertical.of(y), &src[n * image..(n + 1) * image], line.len(), line);
@@ -99,7 +111,7 @@ impl<T: Element> Kernel<T> for Rows<'_, T> {
 
 /// `dst` = Σ weight · row `i` of `src`, whose rows are `stride` long.
 #[inline(always)]
-fn sum<T: Element, S: Simd<T>>(simd: S, taps: &[(usize, T)], src: &[T], stride: usize, dst: &mut [T]) {
+fn sum<T: Element, S: Simd<T>>(simd: S, taps: Taps<'_, T>, src: &[T], stride: usize, dst: &mut [T]) {
     let mut c = 0;
     while c + 4 * S::LANES <= dst.len() {
         sum_registers::<T, S, 4>(simd, taps, src, stride, (c, S::LANES), dst);
@@ -116,14 +128,14 @@ fn sum<T: Element, S: Simd<T>>(simd: S, taps: &[(usize, T)], src: &[T], stride: 
 #[inline(always)]
 fn sum_registers<T: Element, S: Simd<T>, const R: usize>(
     simd: S,
-    taps: &[(usize, T)],
+    (positions, weights): Taps<'_, T>,
     src: &[T],
     stride: usize,
     (c, n): (usize, usize),
     dst: &mut [T],
 ) {
     let mut sums = [simd.splat(T::ZERO); R];
-    for &(i, weight) in taps {
+    for (&i, &weight) in positions.iter().zip(weights) {
         let (src, weight) = (&src[i * stride + c..][..R * n], simd.splat(weight));
         for (r, sum) in sums.iter_mut().enumerate() {
             *sum = simd.mul_add(load(simd, src, r * S::LANES, n), weight, *sum);

@@ -48,6 +48,17 @@ impl<T: Element> PackedDeformConv<T> {
         mask: Option<&Tensor<T>>,
         residual: Option<&Tensor<T>>,
     ) -> Result<Tensor<T>> {
+        Tensor::made(|y| self.run_into([x, offset], mask, residual, y))
+    }
+
+    /// As [`run`](Self::run), into `y`, which is [resized](Tensor::resize).
+    pub fn run_into(
+        &self,
+        [x, offset]: [&Tensor<T>; 2],
+        mask: Option<&Tensor<T>>,
+        residual: Option<&Tensor<T>>,
+        y: &mut Tensor<T>,
+    ) -> Result<()> {
         let op = "deform_conv2d";
         let g = Deformed::new(op, [x, offset], mask, &self.w_shape, &self.attributes)?;
         let shape = Shape::new(&g.conv.y_shape())?;
@@ -57,8 +68,8 @@ impl<T: Element> PackedDeformConv<T> {
         let (clamp, curve) = clamp_or_curve(self.activation);
         let bias = self.bias.as_ref().map(Tensor::data);
         let epilogue = Epilogue { bias, residual: residual.map(Tensor::data), clamp, curve };
-        let mut y = Tensor::scratch(shape);
-        forward(&g, &Field::new(&g, x, offset, mask), &self.weights, &mut y, epilogue);
-        Ok(y)
+        y.resize(shape);
+        forward(&g, &Field::new(&g, x, offset, mask), &self.weights, y, epilogue);
+        Ok(())
     }
 }

@@ -74,13 +74,7 @@ pub(super) fn pack<T: Element>(g: &Geometry, w: &[T]) -> Option<Filters<T>> {
 }
 
 /// Writes `epilogue(conv2d(x, w))`, whose grid is given, to `y`.
-pub(super) fn forward<T: Element>(
-    grid: &Grid,
-    x: &[T],
-    filters: &Filters<T>,
-    y: &mut [T],
-    epilogue: Epilogue<'_, T>,
-) {
+pub(super) fn forward<T: Element>(grid: &Grid, x: &[T], filters: &Filters<T>, y: &mut [T], epilogue: Epilogue<'_, T>) {
     gather(&[Pass { grid, filters }], x, y, epilogue);
 }
 
@@ -126,7 +120,8 @@ fn gather<T: Element>(passes: &[Pass<'_, T>], x: &[T], y: &mut [T], epilogue: Ep
     assert!(epilogue.bias.is_none_or(|bias| bias.len() == channels.outputs));
     assert!(epilogue.residual.is_none_or(|residual| residual.len() == y.len()));
 
-    let macs = |pass: &Pass<'_, T>| pass.grid.len() * pass.filters.taps.indices.len() * channels.depth * channels.outputs;
+    let macs =
+        |pass: &Pass<'_, T>| pass.grid.len() * pass.filters.taps.indices.len() * channels.depth * channels.outputs;
     let filter = passes.iter().map(|pass| pass.filters.size()).sum::<usize>() * size_of::<T>();
     let pieces = Pieces::new(rows, passes.iter().map(macs).sum(), channels.vectors.len(), filter);
     let out = Shared(y.as_mut_ptr());

@@ -2,9 +2,9 @@
 
 use super::Tiles;
 use super::transform::{INPUTS, Input, Map, OUTPUTS, OutputAdjoint};
-use crate::simd::Simd;
 use crate::Element;
 use crate::memory::Scratch;
+use crate::simd::Simd;
 
 /// Elements between planes beyond their size, so that the same element of all planes does not fall into one cache set.
 const GAP: usize = 16;
