@@ -22,6 +22,12 @@ impl<T: Element> Op<T> for Columns {
     }
 
     fn forward(&self, inputs: &[&Tensor<T>], _: &[bool]) -> Result<(Tensor<T>, Shape)> {
+        let mut y = Tensor::default();
+        self.forward_into(inputs, &mut y)?;
+        Ok((y, *inputs[0].shape()))
+    }
+
+    fn forward_into(&self, inputs: &[&Tensor<T>], y: &mut Tensor<T>) -> Result<()> {
         let (x, Range { start, end }) = (inputs[0], self.columns.clone());
         let width = x.shape().columns();
         if x.shape().rank() == 0 || start >= end || end > width {
@@ -29,13 +35,13 @@ impl<T: Element> Op<T> for Columns {
             return Err(Error::argument("columns", "range", expected, format!("{start}..{end}")).into());
         }
         let columns = end - start;
-        let mut y = Tensor::scratch(x.shape().with_columns(columns));
+        let y = y.resize(x.shape().with_columns(columns));
         let rows = threads::rows_per_chunk(columns);
-        threads::for_each_chunk(y.data_mut(), rows * columns, |i, y| {
+        threads::for_each_chunk(y, rows * columns, |i, y| {
             let x = x.data()[i * rows * width..].chunks_exact(width);
             y.chunks_exact_mut(columns).zip(x).for_each(|(y, x)| y.copy_from_slice(&x[start..end]));
         });
-        Ok((y, *x.shape()))
+        Ok(())
     }
 
     fn backward(&self, x_shape: Shape, dy: Tensor<T>, _: &[bool]) -> Result<Gradients<T>> {
