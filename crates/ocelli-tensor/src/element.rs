@@ -5,7 +5,7 @@ use std::iter::Sum;
 use std::ops::{Add, AddAssign, Div, Mul, MulAssign, Neg, Sub, SubAssign};
 
 use crate::ops::conv::{deform, grouped, winograd};
-use crate::ops::gemm::{gather, reduce};
+use crate::ops::gemm::{few, gather, reduce};
 use crate::ops::{batch_norm, concat, cross_entropy, dropout, local_response_norm, pool, softmax};
 use crate::simd::{self, Isa, Kernel};
 
@@ -43,6 +43,9 @@ mod sealed {
         deform_gather: deform::field::Gather<'_, Self>,
         deform_scatter: deform::input::Scatter<'_, '_, Self>,
         dropout_mask: dropout::Mask<'_, Self>,
+        few_dots: few::Dots<'_, Self>,
+        few_outer: few::Outer<'_, Self>,
+        few_sums: few::Sums<'_, Self>,
         local_response_norm: local_response_norm::Forward<'_, Self>,
         local_response_norm_backward: local_response_norm::Backward<'_, Self>,
         softmax: softmax::Forward<'_, Self>,

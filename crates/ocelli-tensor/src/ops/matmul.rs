@@ -2,11 +2,8 @@
 
 use super::gemm::gather::{Epilogue, Rows, gather};
 use super::gemm::reduce::reduce;
-use super::gemm::{Grid, Matrix, Packed};
+use super::gemm::{Grid, Matrix, Packed, few};
 use crate::{Element, Error, Result, Tensor};
-
-/// Rows of A up to which packing B costs more than it saves.
-const FEW_ROWS: usize = 4;
 
 /// `a · b` for `a` `[M, K]` and `b` `[K, N]`: `[M, N]`.
 ///
@@ -24,10 +21,10 @@ pub fn matmul<T: Element>(a: &Tensor<T>, b: &Tensor<T>) -> Result<Tensor<T>> {
     if rows != k {
         return Err(Error::shape("matmul", "right operand", format!("[{k}, N]"), b.shape()));
     }
-    if (1..=FEW_ROWS).contains(&m) && k > 0 {
-        // B is read once, where it lies; A turned around is small.
-        let turned = Tensor::from_fn([k, m], |i| a.data()[i % m * k + i / m]);
-        return matmul_tn(&turned, b);
+    if few::suits::<T>([m, k, n]) {
+        let mut out = Tensor::scratch([m, n]);
+        few::sums(a.data(), b.data(), [m, k, n], out.data_mut());
+        return Ok(out);
     }
     Ok(product(a, [m, k, n], b, Matrix { group: 0, tap: 0, row: n, column: 1 }))
 }
@@ -38,6 +35,11 @@ pub fn matmul_nt<T: Element>(a: &Tensor<T>, b: &Tensor<T>) -> Result<Tensor<T>> 
     let [n, columns] = matrix("matmul_nt", "right operand", b)?;
     if columns != k {
         return Err(Error::shape("matmul_nt", "right operand", format!("[N, {k}]"), b.shape()));
+    }
+    if few::suits::<T>([m, n, k]) {
+        let mut out = Tensor::scratch([m, n]);
+        few::dots(a.data(), b.data(), [m, n, k], out.data_mut());
+        return Ok(out);
     }
     Ok(product(a, [m, k, n], b, Matrix { group: 0, tap: 0, row: 1, column: k }))
 }
@@ -50,6 +52,10 @@ pub fn matmul_tn<T: Element>(a: &Tensor<T>, b: &Tensor<T>) -> Result<Tensor<T>> 
         return Err(Error::shape("matmul_tn", "right operand", format!("[{k}, N]"), b.shape()));
     }
     let mut out = Tensor::scratch([m, n]);
+    if few::suits::<T>([k, m, n]) {
+        few::outer(a.data(), b.data(), [k, m, n], out.data_mut());
+        return Ok(out);
+    }
     let (a, b) = (Rows { data: a.data(), columns: m, k: m }, Rows { data: b.data(), columns: n, k: n });
     reduce(&Grid::rows(k), a, b, 1, out.data_mut());
     Ok(out)

@@ -4,9 +4,12 @@
 //!   for every tap, so that a convolution needs no im2col buffer; `B` is packed into panels ([`pack`]).
 //! - [`reduce`]: `C[t, m, n] = Σₚ A[source(p, t) + m] · B[p, n]`, the product over pixels that gives weight gradients.
 //!
+//! Matrix products of few rows have a form of their own, [`few`], without packing.
+//!
 //! [`grid`] says which pixel is whose source, [`tile`] holds the register tiles, and the loops around them stand in
 //! `gather` and `reduce`. Each C element is summed by one task in one order, whatever the number of threads.
 
+pub(crate) mod few;
 pub(crate) mod gather;
 pub(crate) mod grid;
 pub(crate) mod pack;

@@ -54,8 +54,8 @@ impl<T: Element> Packed<T> {
         packed
     }
 
-    /// Panels of unspecified content.
-    pub fn scratch(groups: usize, depth: usize, columns: usize) -> Self {
+    /// Columns of a tile of the current instruction set.
+    pub fn tile_width() -> usize {
         struct Width;
         impl<T: Element> Kernel<T> for Width {
             type Output = usize;
@@ -64,8 +64,12 @@ impl<T: Element> Packed<T> {
                 S::LANES * S::TILE_VECTORS
             }
         }
-        let isa = simd::current();
-        let width = T::dispatch_on(isa, Width);
+        T::dispatch_on(simd::current(), Width)
+    }
+
+    /// Panels of unspecified content.
+    pub fn scratch(groups: usize, depth: usize, columns: usize) -> Self {
+        let (isa, width) = (simd::current(), Self::tile_width());
         let panels = Tensor::scratch([columns.div_ceil(width), groups, depth, width]);
         Packed { isa, groups, depth, columns, width, panels }
     }

@@ -320,7 +320,7 @@ pub(super) unsafe fn load<T: Element, S: Simd<T>>(simd: S, src: *const T, lanes:
 /// # Safety
 /// `lanes` elements must be writable at `dst`.
 #[inline(always)]
-unsafe fn store<T: Element, S: Simd<T>>(simd: S, v: S::V, dst: *mut T, lanes: usize) {
+pub(super) unsafe fn store<T: Element, S: Simd<T>>(simd: S, v: S::V, dst: *mut T, lanes: usize) {
     // SAFETY: the caller's promise.
     unsafe { if lanes == S::LANES { simd.store_ptr(v, dst) } else { simd.store_partial_ptr(v, dst, lanes) } }
 }

@@ -1,0 +1,407 @@
+//! Products of few rows, such as those of a fully connected layer in a small batch: the large matrix is read, or written,
+//! once and where it lies. Packing it, as [`gather`](super::gather) and [`reduce`](super::reduce) want, takes longer than
+//! such a product.
+//!
+//! For x `[M, K]`, w `[K, N]` and y `[M, N]`, where M is small: y = x · w ([`sums`]), x = y · wᵀ ([`dots`]) and w = xᵀ · y
+//! ([`outer`]). All walk w some rows at a time, from their first column to their last, so that memory is read in order, and
+//! keep a tile of w (or sums over it) in registers while the rows of y pass by, in panels ([`Packed`]) in the second-level
+//! cache.
+
+// Registers are named by their place in the tile.
+#![allow(clippy::needless_range_loop)]
+
+use std::ops::Range;
+
+use super::gather::cut;
+use super::tile::{load, store, with_tile};
+use super::{Matrix, Packed, Shared};
+use crate::simd::{Kernel, Simd};
+use crate::{Element, Tensor, threads};
+
+/// The most rows of x and y. With more, packing w costs less than reading y again for every few rows of w.
+const ROWS: usize = 64;
+/// The most bytes of y, which is to stay in the second-level cache, and of what a task of [`sums`] makes of it.
+const Y_BYTES: usize = 1 << 20;
+const SUMS_BYTES: usize = 256 * 1024;
+/// Tasks that a product is cut into if it is large enough, and the bytes of w that make a task worth it.
+const TASKS: usize = 32;
+const TASK_BYTES: usize = 256 * 1024;
+/// Rows of w that [`dots`] multiplies at a time.
+const DOT_ROWS: usize = 3;
+
+/// Whether products of the sizes M, K and N are this module's.
+pub(crate) fn suits<T>([m, k, n]: [usize; 3]) -> bool {
+    m * k * n > 0 && m <= ROWS && m * n * size_of::<T>() <= Y_BYTES
+}
+
+/// How many pieces w is cut into.
+fn tasks<T>(w: &[T]) -> usize {
+    (size_of_val(w) / TASK_BYTES).clamp(1, TASKS)
+}
+
+fn in_panels<T: Element>(y: &[T], m: usize, n: usize) -> Packed<T> {
+    Packed::new(y, Matrix { group: 0, tap: 0, row: n, column: 1 }, 1, &[0], m, n)
+}
+
+/// y = x · w
+///
+/// Parts of w's rows have sums of their own, which are added in order.
+pub(crate) fn sums<T: Element>(x: &[T], w: &[T], size: [usize; 3], y: &mut [T]) {
+    let [m, k, n] = size;
+    assert_eq!([x.len(), w.len(), y.len()], [m * k, k * n, m * n]);
+    let width = Packed::<T>::tile_width();
+    let (tasks, panels) = (tasks(w), n.div_ceil(width));
+    // The parts' sums are memory too, of which w should have far more.
+    let parts = tasks.min(k / (8 * m)).max(1);
+    let slices = tasks.div_ceil(parts).max(size_of_val(y).div_ceil(SUMS_BYTES)).min(panels);
+    let mut sums = Tensor::scratch([parts, panels, m, width]);
+    let mut tasks = Vec::with_capacity(parts * slices);
+    for (part, mut rest) in sums.data_mut().chunks_exact_mut(panels * m * width).enumerate() {
+        for slice in 0..slices {
+            let panels = cut(panels, slices, slice);
+            let sums = rest.split_off_mut(..panels.len() * m * width).expect("a part has all panels");
+            tasks.push(Some(Sums { x, w, size, rows: cut(k, parts, part), panels, sums }));
+        }
+    }
+    threads::for_each_chunk(&mut tasks, 1, |_, task| T::few_sums(task[0].take().expect("a task runs once")));
+    threads::for_each_chunk(y, n, |i, y| {
+        for (panel, y) in y.chunks_mut(width).enumerate() {
+            let part = |part: usize| &sums.data()[((part * panels + panel) * m + i) * width..];
+            y.copy_from_slice(&part(0)[..y.len()]);
+            for p in 1..parts {
+                y.iter_mut().zip(part(p)).for_each(|(y, &sum)| *y += sum);
+            }
+        }
+    });
+}
+
+/// x = y · wᵀ
+pub(crate) fn dots<T: Element>(y: &[T], w: &[T], size: [usize; 3], x: &mut [T]) {
+    let [m, k, n] = size;
+    assert_eq!([x.len(), w.len(), y.len()], [m * k, k * n, m * n]);
+    let (y, x, tasks) = (in_panels(y, m, n), Shared(x.as_mut_ptr()), tasks(w));
+    threads::for_each(tasks, |task| {
+        T::few_dots(Dots { y: &y, w, size, rows: cut(k, tasks, task), x: x.get() });
+    });
+}
+
+/// w = xᵀ · y
+pub(crate) fn outer<T: Element>(x: &[T], y: &[T], size: [usize; 3], w: &mut [T]) {
+    let [m, k, n] = size;
+    assert_eq!([x.len(), w.len(), y.len()], [m * k, k * n, m * n]);
+    let (y, rows) = (in_panels(y, m, n), k.div_ceil(tasks(w)));
+    threads::for_each_chunk(w, rows * n, |task, w| {
+        T::few_outer(Outer { x, y: &y, size, first: task * rows, w });
+    });
+}
+
+/// The sums over some rows of w, for some panels.
+pub struct Sums<'a, T> {
+    x: &'a [T],
+    w: &'a [T],
+    size: [usize; 3],
+    rows: Range<usize>,
+    panels: Range<usize>,
+    sums: &'a mut [T],
+}
+
+impl<T: Element> Kernel<T> for Sums<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd<T>>(self, simd: S) {
+        let (size, rows) = (self.size, self.rows);
+        let ([m, _, n], width) = (size, S::LANES * S::TILE_VECTORS);
+        let tiles = rows.len().div_ceil(S::TILE_ROWS);
+        for t in 0..tiles {
+            let tile = cut(rows.len(), tiles, t);
+            let row = rows.start + tile.start;
+            let x = self.x[row..].as_ptr();
+            for (panel, y) in self.panels.clone().zip(self.sums.chunks_exact_mut(m * width)) {
+                let column = panel * width;
+                let (live, w) = (width.min(n - column), self.w[row * n + column..].as_ptr());
+                let (vectors, y) = (live.div_ceil(S::LANES), y.as_mut_ptr());
+                // SAFETY: x, w and y have the sizes that `sums` checked, and the tile lies within them.
+                unsafe {
+                    with_tile!(S, tile.len(), vectors, |R, V| add::<T, S, R, V>(simd, size, x, w, live, y, t > 0))
+                };
+            }
+        }
+    }
+}
+
+/// Y[m, n] += Σᵣ X[m, r] · W[r, n] over a tile of w; Y is overwritten unless it `continues`.
+///
+/// # Safety
+/// `ROWS` columns of x must be readable, as must `live` columns of as many rows of w; y must be a panel; and
+/// `(VECTORS − 1) · LANES < live ≤ VECTORS · LANES`.
+#[inline(always)]
+unsafe fn add<T: Element, S: Simd<T>, const ROWS: usize, const VECTORS: usize>(
+    simd: S,
+    [m, k, n]: [usize; 3],
+    x: *const T,
+    w: *const T,
+    live: usize,
+    y: *mut T,
+    continues: bool,
+) {
+    let mut tile = [[simd.splat(T::ZERO); VECTORS]; ROWS];
+    // SAFETY: the caller's promise; panels are `TILE_VECTORS ≥ VECTORS` registers wide.
+    unsafe {
+        for r in 0..ROWS {
+            for v in 0..VECTORS {
+                tile[r][v] = load(simd, w.add(r * n + v * S::LANES), S::LANES.min(live - v * S::LANES));
+            }
+        }
+        for i in 0..m {
+            let (x, y) = (x.add(i * k), y.add(i * S::TILE_VECTORS * S::LANES));
+            let mut sums = [simd.splat(T::ZERO); VECTORS];
+            if continues {
+                for v in 0..VECTORS {
+                    sums[v] = simd.load_ptr(y.add(v * S::LANES));
+                }
+            }
+            for r in 0..ROWS {
+                let x = simd.splat(*x.add(r));
+                for v in 0..VECTORS {
+                    sums[v] = simd.mul_add(x, tile[r][v], sums[v]);
+                }
+            }
+            for v in 0..VECTORS {
+                simd.store_ptr(sums[v], y.add(v * S::LANES));
+            }
+        }
+    }
+}
+
+/// Some rows of w, `first` being the first.
+pub struct Outer<'a, T: Element> {
+    x: &'a [T],
+    y: &'a Packed<T>,
+    size: [usize; 3],
+    first: usize,
+    w: &'a mut [T],
+}
+
+impl<T: Element> Kernel<T> for Outer<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd<T>>(self, simd: S) {
+        let (size, width) = (self.size, S::LANES * S::TILE_VECTORS);
+        let n = size[2];
+        let rows = self.w.len() / n;
+        let tiles = rows.div_ceil(S::TILE_ROWS);
+        for t in 0..tiles {
+            let tile = cut(rows, tiles, t);
+            let x = self.x[self.first + tile.start..].as_ptr();
+            for panel in 0..self.y.panels() {
+                let (column, y) = (panel * width, self.y.panel(0, panel).as_ptr());
+                let (live, w) = (width.min(n - column), self.w[tile.start * n + column..].as_mut_ptr());
+                let vectors = live.div_ceil(S::LANES);
+                // SAFETY: x, y and w have the sizes that `outer` checked, and the tile lies within them.
+                unsafe { with_tile!(S, tile.len(), vectors, |R, V| write::<T, S, R, V>(simd, size, x, y, live, w)) };
+            }
+        }
+    }
+}
+
+/// W[r, n] = Σₘ X[m, r] · Y[m, n] over a tile of w.
+///
+/// # Safety
+/// As for [`add`], w being written.
+#[inline(always)]
+unsafe fn write<T: Element, S: Simd<T>, const ROWS: usize, const VECTORS: usize>(
+    simd: S,
+    [m, k, n]: [usize; 3],
+    x: *const T,
+    y: *const T,
+    live: usize,
+    w: *mut T,
+) {
+    let mut tile = [[simd.splat(T::ZERO); VECTORS]; ROWS];
+    // SAFETY: the caller's promise; panels are `TILE_VECTORS ≥ VECTORS` registers wide.
+    unsafe {
+        for i in 0..m {
+            let (x, y) = (x.add(i * k), y.add(i * S::TILE_VECTORS * S::LANES));
+            let mut row = [simd.splat(T::ZERO); VECTORS];
+            for v in 0..VECTORS {
+                row[v] = simd.load_ptr(y.add(v * S::LANES));
+            }
+            for r in 0..ROWS {
+                let x = simd.splat(*x.add(r));
+                for v in 0..VECTORS {
+                    tile[r][v] = simd.mul_add(x, row[v], tile[r][v]);
+                }
+            }
+        }
+        for r in 0..ROWS {
+            for v in 0..VECTORS {
+                store(simd, tile[r][v], w.add(r * n + v * S::LANES), S::LANES.min(live - v * S::LANES));
+            }
+        }
+    }
+}
+
+/// Some columns of x, as many as there are `rows` of w.
+pub struct Dots<'a, T: Element> {
+    y: &'a Packed<T>,
+    w: &'a [T],
+    size: [usize; 3],
+    rows: Range<usize>,
+    x: *mut T,
+}
+
+impl<T: Element> Kernel<T> for Dots<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd<T>>(self, simd: S) {
+        let ([m, k, n], width) = (self.size, S::LANES * S::TILE_VECTORS);
+        let tiles = m.div_ceil((S::TILE_ROWS * S::TILE_VECTORS / DOT_ROWS).max(1));
+        let y = self.y.panel(0, 0).as_ptr();
+        for first in self.rows.clone().step_by(DOT_ROWS) {
+            let live = DOT_ROWS.min(self.rows.end - first);
+            // The last rows, if there are fewer, are filled up with one of them, whose results nobody takes.
+            let mut w = [std::ptr::null(); DOT_ROWS];
+            for r in 0..DOT_ROWS {
+                w[r] = self.w[(first + r.min(live - 1)) * n..].as_ptr();
+            }
+            for t in 0..tiles {
+                let tile = cut(m, tiles, t);
+                // SAFETY: x, y and w have the sizes that `dots` checked, and the tile lies within them. Nobody else writes
+                // these columns of x.
+                unsafe {
+                    let (y, x) = (y.add(tile.start * width), self.x.add(tile.start * k + first));
+                    with_rows!(S, tile.len(), |R| dot::<T, S, R>(simd, self.size, y, &w, live, x));
+                }
+            }
+        }
+    }
+}
+
+/// Calls `$f::<T, S, ROWS>` for a run-time number of rows such that sums of `ROWS` times [`DOT_ROWS`] fit into registers.
+macro_rules! with_rows {
+    ($s:ident, $rows:expr, |$r:ident| $call:expr) => {
+        with_rows!(@ $s, $rows, |$r| $call, 1 2 3 4 5 6 7 8 9)
+    };
+    (@ $s:ident, $rows:expr, |$r:ident| $call:expr, $($n:literal)*) => {
+        match $rows {
+            $($n if $n == 1 || $n * DOT_ROWS <= $s::TILE_ROWS * $s::TILE_VECTORS => {
+                const $r: usize = $n;
+                $call
+            })*
+            rows => unreachable!("a tile of {rows} rows"),
+        }
+    };
+}
+use with_rows;
+
+/// X[m, r] = Σₙ Y[m, n] · W[r, n] for `ROWS` rows of x and y, and the first `live` of [`DOT_ROWS`] rows of w.
+///
+/// # Safety
+/// y must point to the rows' columns in the first of the panels, which lie one behind the other; the rows of w must be
+/// readable for n elements; and nobody else may access the elements of x.
+#[inline(always)]
+unsafe fn dot<T: Element, S: Simd<T>, const ROWS: usize>(
+    simd: S,
+    [m, k, n]: [usize; 3],
+    y: *const T,
+    w: &[*const T; DOT_ROWS],
+    live: usize,
+    x: *mut T,
+) {
+    let width = S::LANES * S::TILE_VECTORS;
+    let mut sums = [[simd.splat(T::ZERO); DOT_ROWS]; ROWS];
+    // SAFETY: the caller's promise. Beyond column n, y has columns of zeros.
+    unsafe {
+        for column in (0..n).step_by(S::LANES) {
+            let y = y.add(column / width * m * width + column % width);
+            let mut row = [simd.splat(T::ZERO); DOT_ROWS];
+            for r in 0..DOT_ROWS {
+                row[r] = load(simd, w[r].add(column), S::LANES.min(n - column));
+            }
+            for i in 0..ROWS {
+                let y = simd.load_ptr(y.add(i * width));
+                for r in 0..DOT_ROWS {
+                    sums[i][r] = simd.mul_add(y, row[r], sums[i][r]);
+                }
+            }
+        }
+        for i in 0..ROWS {
+            for r in 0..live {
+                *x.add(i * k + r) = simd.reduce_add(sums[i][r]);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::ops::testing::{Rng, on_every_isa, same_bits};
+
+    /// x · w, y · wᵀ and xᵀ · y.
+    fn products<T: Element>(size: [usize; 3], [x, y, w]: [&Tensor<T>; 3]) -> [Tensor<T>; 3] {
+        let [m, k, n] = size;
+        let mut out = [Tensor::full([m, n], T::ONE), Tensor::full([m, k], T::ONE), Tensor::full([k, n], T::ONE)];
+        sums(x.data(), w.data(), size, out[0].data_mut());
+        dots(y.data(), w.data(), size, out[1].data_mut());
+        outer(x.data(), y.data(), size, out[2].data_mut());
+        out
+    }
+
+    fn reference<T: Element>([m, k, n]: [usize; 3], [x, y, w]: [&Tensor<T>; 3]) -> [Tensor<T>; 3] {
+        let [x, y, w] = [x, y, w].map(|t| t.data().iter().map(|x| x.to_f64()).collect::<Vec<_>>());
+        let sum = |count: usize, f: &dyn Fn(usize) -> f64| T::from_f64((0..count).map(f).sum());
+        [
+            Tensor::from_fn([m, n], |i| sum(k, &|j| x[i / n * k + j] * w[j * n + i % n])),
+            Tensor::from_fn([m, k], |i| sum(n, &|j| y[i / k * n + j] * w[i % k * n + j])),
+            Tensor::from_fn([k, n], |i| sum(m, &|j| x[j * k + i / n] * y[j * n + i % n])),
+        ]
+    }
+
+    fn operands<T: Element>([m, k, n]: [usize; 3], seed: u64) -> [Tensor<T>; 3] {
+        let mut rng = Rng::new(seed);
+        [rng.tensor([m, k]), rng.tensor([m, n]), rng.tensor([k, n])]
+    }
+
+    fn check<T: Element>(size: [usize; 3], seed: u64, tolerance: f64) {
+        let operands = operands::<T>(size, seed);
+        let expected = reference(size, operands.each_ref());
+        on_every_isa(|| {
+            let results = products(size, operands.each_ref());
+            for ((result, expected), name) in results.iter().zip(&expected).zip(["sums", "dots", "outer"]) {
+                let error = result.relative_error(expected);
+                assert!(error < tolerance, "{name} of {size:?}: {error:e}");
+            }
+        });
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+        #[test]
+        fn products_match_the_reference(m in 1..=40usize, k in 1..100usize, n in 1..100usize, seed: u64) {
+            check::<f32>([m, k, n], seed, 2e-6);
+            check::<f64>([m, k, n], seed, 1e-14);
+        }
+    }
+
+    #[test]
+    fn products_in_several_tasks_match_the_reference() {
+        // Many parts; as many slices as panels; both.
+        for size in [[1, 1500, 300], [3, 2, 70_001], [40, 700, 411], [64, 600, 1100]] {
+            check::<f32>(size, 5, 1e-5);
+        }
+    }
+
+    #[test]
+    fn same_bits_for_any_number_of_threads() {
+        let size = [9, 900, 431];
+        let operands = operands::<f32>(size, 7);
+        same_bits(|| products(size, operands.each_ref()).into());
+    }
+}
