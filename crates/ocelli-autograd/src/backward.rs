@@ -86,7 +86,7 @@ fn walk<T: Element>(
             Origin::Op(record) => {
                 let record = take(record)?;
                 uses.iter_mut().for_each(|uses| uses.visit(&record));
-                step(record, dy)?
+                step(record, dy, &mut pending)?
             }
             // The nodes of the new graph are younger than all that are pending, so they are visited next, as those of
             // the old one would have been.
@@ -114,13 +114,19 @@ fn walk<T: Element>(
     Ok(())
 }
 
-/// One operation's backward: the inputs' nodes with what it adds to their gradients. What the operation had saved is freed.
-fn step<T: Element>(record: Record<T>, dy: Tensor<T>) -> Result<Vec<Pending<T>>> {
+/// One operation's backward: the inputs' nodes with what it adds to their gradients, or with these and what they were so
+/// far, taken out of `pending`. What the operation had saved is freed.
+fn step<T: Element>(
+    record: Record<T>,
+    dy: Tensor<T>,
+    pending: &mut BTreeMap<u64, Pending<T>>,
+) -> Result<Vec<Pending<T>>> {
     let Record { parents, call, scope, label } = record;
     let needs: Vec<bool> = parents.iter().map(Option::is_some).collect();
+    let mut earlier: Vec<_> = parents.iter().map(|node| Some(pending.remove(&node.as_ref()?.id)?.dy)).collect();
     let op = call.name();
     let clock = profile::start();
-    let gradients = call.backward(dy, &needs)?;
+    let gradients = call.backward(dy, &needs, &mut earlier)?;
     if let (Some(clock), Some(label)) = (clock, &label) {
         clock.backward(label, needs.iter().filter(|&&needed| needed).count());
     }
@@ -130,9 +136,11 @@ fn step<T: Element>(record: Record<T>, dy: Tensor<T>) -> Result<Vec<Pending<T>>>
     if let Some(scope) = scope {
         gradients.iter().flatten().try_for_each(|dx| anomaly::check(dx, op, &scope, Pass::Backward))?;
     }
-    let pending =
-        parents.into_iter().zip(gradients).filter_map(|(parent, dx)| Some(Pending { node: parent?, dy: dx? }));
-    pending.map(|parent| check_shape(op, &parent.node, &parent.dy).map(|()| parent)).collect()
+    for (node, dy) in parents.iter().zip(earlier).filter_map(|(node, dy)| Some((node.clone()?, dy?))) {
+        pending.insert(node.id, Pending { node, dy });
+    }
+    let added = parents.into_iter().zip(gradients).filter_map(|(parent, dx)| Some(Pending { node: parent?, dy: dx? }));
+    added.map(|parent| check_shape(op, &parent.node, &parent.dy).map(|()| parent)).collect()
 }
 
 /// A checkpoint's value once more, as far as it depends on anything.

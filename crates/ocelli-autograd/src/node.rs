@@ -47,7 +47,12 @@ pub(crate) struct Record<T: Element> {
 /// An operation with what it saved, whatever type that is.
 pub(crate) trait Call<T: Element>: Send {
     fn name(&self) -> &'static str;
-    fn backward(self: Box<Self>, dy: Tensor<T>, needs: &[bool]) -> Result<Gradients<T>>;
+    fn backward(
+        self: Box<Self>,
+        dy: Tensor<T>,
+        needs: &[bool],
+        earlier: &mut [Option<Tensor<T>>],
+    ) -> Result<Gradients<T>>;
 }
 
 /// The only implementation of [`Call`].
@@ -61,8 +66,13 @@ impl<T: Element, O: Op<T>> Call<T> for Saved<T, O> {
         self.op.name()
     }
 
-    fn backward(self: Box<Self>, dy: Tensor<T>, needs: &[bool]) -> Result<Gradients<T>> {
-        self.op.backward(self.saved, dy, needs)
+    fn backward(
+        self: Box<Self>,
+        dy: Tensor<T>,
+        needs: &[bool],
+        earlier: &mut [Option<Tensor<T>>],
+    ) -> Result<Gradients<T>> {
+        self.op.backward_onto(self.saved, dy, needs, earlier)
     }
 }
 

@@ -68,6 +68,18 @@ pub trait Op<T: Element>: Debug + Send + Sync + 'static {
     /// The gradients of the inputs that need one, each of its input's shape, from the gradient `dy` of the value.
     fn backward(&self, saved: Self::Saved, dy: Tensor<T>, needs: &[bool]) -> Result<Gradients<T>>;
 
+    /// As [`backward`](Self::backward). `earlier[i]` is what the input's gradient is so far, if something else has added
+    /// to it: the operation may take it and return the sum, where that saves a pass over memory.
+    fn backward_onto(
+        &self,
+        saved: Self::Saved,
+        dy: Tensor<T>,
+        needs: &[bool],
+        _earlier: &mut [Option<Tensor<T>>],
+    ) -> Result<Gradients<T>> {
+        self.backward(saved, dy, needs)
+    }
+
     /// Whether a backward pass computes the value again where it is needed, so that the graph does not keep it: for what
     /// is cheap and whose inputs, which are kept in place of it, take no more memory.
     fn repeats(&self, _inputs: &[Kept<T>]) -> bool {

@@ -91,6 +91,16 @@ impl<T: Element> Op<T> for BatchNorm<T> {
     }
 
     fn backward(&self, saved: Saved<T>, dy: Tensor<T>, needs: &[bool]) -> Result<Gradients<T>> {
+        self.backward_onto(saved, dy, needs, &mut [None, None, None, None])
+    }
+
+    fn backward_onto(
+        &self,
+        saved: Saved<T>,
+        dy: Tensor<T>,
+        needs: &[bool],
+        earlier: &mut [Option<Tensor<T>>],
+    ) -> Result<Gradients<T>> {
         let Saved { x, gamma, beta, joined } = saved;
         let needs_residual = needs.get(3) == Some(&true);
         let Some(x) = x else {
@@ -105,8 +115,9 @@ impl<T: Element> Op<T> for BatchNorm<T> {
         };
         // Behind a residual without an activation, dy is the residual's gradient.
         let shared = (needs_residual && self.activation.is_none()).then(|| dy.clone());
+        let normalization = self.normalization(&gamma, &beta);
         let gradients =
-            ops::batch_norm_act_backward(&x, self.normalization(&gamma, &beta), self.activation, recompute, dy)?;
+            ops::batch_norm_act_backward(&x, normalization, self.activation, recompute, dy, earlier[0].take())?;
         let dresidual = gradients.dresidual.or(shared);
         let all = [Some(gradients.dx), Some(gradients.dgamma), Some(gradients.dbeta), dresidual];
         Ok(all.into_iter().zip(needs).map(|(gradient, &needed)| gradient.filter(|_| needed)).collect())
@@ -176,6 +187,11 @@ pub(super) mod tests {
             let operands = [image(0), gamma.clone(), beta.clone(), image(1)];
             gradcheck(&operands[..3], |v| unit(v, None, activation))?;
             gradcheck(&operands, |v| unit(v, Some(&v[3]), activation))?;
+            // Whose gradient is added to what another operation says of the same input.
+            gradcheck(&operands[..3], |v| {
+                let y = unit(v, None, activation)?.mul(&v[0])?.sum()?;
+                v[0].mul(&v[0])?.sum()?.add(&y)
+            })?;
         }
         Ok(())
     }

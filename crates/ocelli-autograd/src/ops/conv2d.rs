@@ -44,10 +44,27 @@ impl<T: Element> Op<T> for Conv2d {
         Ok((y, Saved { x: keep_x, w: keep_w, x_shape: *x.shape(), w_shape: *w.shape() }))
     }
 
-    fn backward(&self, saved: Saved<T>, dy: Tensor<T>, _: &[bool]) -> Result<Gradients<T>> {
+    fn backward(&self, saved: Saved<T>, dy: Tensor<T>, needs: &[bool]) -> Result<Gradients<T>> {
+        self.backward_onto(saved, dy, needs, &mut [None, None])
+    }
+
+    fn backward_onto(
+        &self,
+        saved: Saved<T>,
+        dy: Tensor<T>,
+        _: &[bool],
+        earlier: &mut [Option<Tensor<T>>],
+    ) -> Result<Gradients<T>> {
         let Conv2d { window, groups, .. } = self;
         let Saved { x, w, x_shape, w_shape } = saved;
-        let dx = w.map(|w| ops::conv2d_backward_input(&dy, &w, &x_shape, window, *groups)).transpose()?;
+        let dx = match (w, earlier[0].take()) {
+            (Some(w), Some(mut dx)) => {
+                ops::conv2d_backward_input_onto(&mut dx, &dy, &w, window, *groups)?;
+                Some(dx)
+            }
+            (Some(w), None) => Some(ops::conv2d_backward_input(&dy, &w, &x_shape, window, *groups)?),
+            (None, _) => None,
+        };
         let x = x.map(|x| x.value()).transpose()?;
         let dw = x.map(|x| ops::conv2d_backward_weight(&x, &dy, &w_shape, window, *groups)).transpose()?;
         Ok(vec![dx, dw])
@@ -100,7 +117,12 @@ pub(super) mod tests {
             let (x, w) = (g.image_of(cin, 1), random([kh, kw, cin / groups, cout], 2));
             gradcheck(&[x.clone(), w.clone()], |v| v[0].conv2d(&v[1], &g.window, groups))?;
             // Whose value the next operation's gradient needs.
-            gradcheck(&[x, w], |v| v[0].conv2d_repeated(&v[1], &g.window, groups)?.silu())?;
+            gradcheck(&[x.clone(), w.clone()], |v| v[0].conv2d_repeated(&v[1], &g.window, groups)?.silu())?;
+            // Whose gradient is added to what another operation says of the same input.
+            gradcheck(&[x, w], |v| {
+                let y = v[0].conv2d(&v[1], &g.window, groups)?.sum()?;
+                v[0].mul(&v[0])?.sum()?.add(&y)
+            })?;
         }
         Ok(())
     }

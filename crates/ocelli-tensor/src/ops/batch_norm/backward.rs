@@ -69,7 +69,7 @@ pub fn batch_norm_backward<T: Element>(
     check_shape(OP, "dy", x, dy)?;
     let g = Gradient { columns: &columns, x: x.data(), activation: None };
     let [dgamma, dbeta] = parameter_gradients(&columns, g.sums(dy));
-    let dx = through_statistics(g, dy.clone(), &dgamma, &dbeta);
+    let dx = through_statistics(g, dy.clone(), None, [&dgamma, &dbeta]);
     Ok((dx, rounded([columns.len()], &dgamma, 1.0), rounded([columns.len()], &dbeta, 1.0)))
 }
 
@@ -102,7 +102,7 @@ pub fn batch_norm_backward_frozen<T: Element>(
 
 /// The gradients of [`batch_norm_act`](super::batch_norm_act) in training, through mean and variance, which must be
 /// those of x. Nothing normalised is kept for it: x̂ is recomputed from x, and the activation's input from x and what
-/// `recompute` names. It is written over dy where nobody else holds that.
+/// `recompute` names. dx is written over dy where nobody else holds that, or added to `onto`, another part of x's gradient.
 ///
 /// Errors if a shape is not x's or a vector not `[C]`, or if the output is given for an activation whose gradient does
 /// not read it.
@@ -112,10 +112,12 @@ pub fn batch_norm_act_backward<T: Element>(
     activation: Option<Activation>,
     recompute: Recompute<'_, T>,
     dy: Tensor<T>,
+    onto: Option<Tensor<T>>,
 ) -> Result<BatchNormGradients<T>> {
     const OP: &str = "batch_norm_act_backward";
     let columns = Columns::new(OP, x, normalization)?;
     check_shape(OP, "dy", x, &dy)?;
+    onto.iter().try_for_each(|onto| check_shape(OP, "gradient", x, onto))?;
     let joined = recompute.tensor();
     if let Some((what, tensor)) = joined {
         check_shape(OP, what, x, tensor)?;
@@ -144,7 +146,7 @@ pub fn batch_norm_act_backward<T: Element>(
     let [dgamma, dbeta] = parameter_gradients(&columns, sums);
     // What was stored as the residual's gradient need not be computed again.
     let activation = g.activation.filter(|_| dresidual.is_none());
-    let dx = through_statistics(Gradient { activation, ..g }, dy, &dgamma, &dbeta);
+    let dx = through_statistics(Gradient { activation, ..g }, dy, onto, [&dgamma, &dbeta]);
     Ok(BatchNormGradients { dx, dgamma: rounded([len], &dgamma, 1.0), dbeta: rounded([len], &dbeta, 1.0), dresidual })
 }
 
@@ -191,19 +193,28 @@ fn parameter_gradients<T: Element>(columns: &Columns<'_, T>, sums: Buffer<f64>) 
     [dgamma, Buffer::from_fn(len, |c| sums[c])]
 }
 
-/// dx = scale · g + (slope · (x − mean) + shift), in dy's buffer if it is not shared.
-fn through_statistics<T: Element>(g: Gradient<'_, T>, dy: Tensor<T>, dgamma: &[f64], dbeta: &[f64]) -> Tensor<T> {
+/// dx = scale · g + (slope · (x − mean) + shift), in dy's buffer if it is not shared, or added to `onto`.
+fn through_statistics<T: Element>(
+    g: Gradient<'_, T>,
+    dy: Tensor<T>,
+    onto: Option<Tensor<T>>,
+    [dgamma, dbeta]: [&[f64]; 2],
+) -> Tensor<T> {
     let Columns { gamma, inverse, .. } = g.columns;
     let (rows, len) = (dy.shape().rows() as f64, inverse.len());
     let scale = |c: usize| gamma[c].to_f64() * inverse[c];
     let slope = Buffer::from_fn(len, |c| T::from_f64(-scale(c) * inverse[c] * dgamma[c] / rows));
     let shift = Buffer::from_fn(len, |c| T::from_f64(-scale(c) * dbeta[c] / rows));
-    let (mut dx, dy) = in_place(dy);
+    let adds = onto.is_some();
+    let (mut dx, dy) = match onto {
+        Some(onto) => (onto, Some(dy)),
+        None => in_place(dy),
+    };
     let chunk = threads::rows_per_chunk(len) * len;
     threads::for_each_chunk(dx.data_mut(), chunk, |i, dx| {
         let part = i * chunk..i * chunk + dx.len();
         let (g, dy) = (g.part(part.clone()), dy.as_ref().map(|dy| &dy.data()[part]));
-        T::batch_norm_through(Through { g, dy, slope: &slope, shift: &shift, dx });
+        T::batch_norm_through(Through { g, dy, slope: &slope, shift: &shift, adds, dx });
     });
     dx
 }
@@ -347,12 +358,13 @@ impl<T: Element> Kernel<T> for Scaled<'_, T> {
     }
 }
 
-/// dx = scale · g + (slope · (x − mean) + shift) for whole rows. Without a dy, `dx` holds it.
+/// dx = scale · g + (slope · (x − mean) + shift) for whole rows, or added to dx. Without a dy, `dx` holds it.
 pub struct Through<'a, T: Element> {
     g: Gradient<'a, T>,
     dy: Option<&'a [T]>,
     slope: &'a [T],
     shift: &'a [T],
+    adds: bool,
     dx: &'a mut [T],
 }
 
@@ -361,7 +373,7 @@ impl<T: Element> Kernel<T> for Through<'_, T> {
 
     #[inline(always)]
     fn run<S: Simd<T>>(self, simd: S) {
-        let Through { g, dy, slope, shift, dx } = self;
+        let Through { g, dy, slope, shift, adds, dx } = self;
         let columns = g.columns.len();
         for start in (0..dx.len()).step_by(columns) {
             for c in (0..columns).step_by(S::LANES) {
@@ -369,8 +381,11 @@ impl<T: Element> Kernel<T> for Through<'_, T> {
                 let dy = load(simd, dy.unwrap_or(dx), at, n);
                 let (g_here, centred) = g.at(simd, dy, at, c, n);
                 let through = simd.mul_add(centred, load(simd, slope, c, n), load(simd, shift, c, n));
-                let scale = load(simd, &g.columns.scale, c, n);
-                store(simd, simd.mul_add(g_here, scale, through), dx, at, n);
+                let mut here = simd.mul_add(g_here, load(simd, &g.columns.scale, c, n), through);
+                if adds {
+                    here = simd.add(here, load(simd, dx, at, n));
+                }
+                store(simd, here, dx, at, n);
             }
         }
     }

@@ -183,9 +183,13 @@ fn fused_backward_matches_central_differences() {
                 }
                 on_every_isa(|| {
                     for &form in &forms {
-                        let got = batch_norm_act_backward(&x, n, activation, form, dy.clone()).unwrap();
-                        let in_place = batch_norm_act_backward(&x, n, activation, form, dy.map(|dy| dy)).unwrap();
+                        let got = batch_norm_act_backward(&x, n, activation, form, dy.clone(), None).unwrap();
+                        let in_place = batch_norm_act_backward(&x, n, activation, form, dy.map(|dy| dy), None).unwrap();
                         assert_eq!(got, in_place);
+                        let onto =
+                            batch_norm_act_backward(&x, n, activation, form, dy.clone(), Some(x.clone())).unwrap();
+                        let part = Tensor::from_fn(shape, |i| onto.dx.data()[i] - x.data()[i]);
+                        assert!(part.relative_error(&got.dx) < 1e-12, "{activation:?} {form:?}: added to x");
                         let close = |a: &Tensor<f64>, b: &Tensor<f64>| {
                             (0..a.len()).all(|i| (a.data()[i] - b.data()[i]).abs() < 2e-7)
                         };
@@ -218,8 +222,8 @@ fn fused_backward_in_single_precision_is_that_in_double() {
                     (Recompute::Normalized, Recompute::Normalized),
                     (Recompute::Residual(&residual), Recompute::Residual(&residual1)),
                 ] {
-                    let expected = batch_norm_act_backward(&x, n, activation, form, dy.clone()).unwrap();
-                    let got = batch_norm_act_backward(&x1, n1, activation, form1, dy1.clone()).unwrap();
+                    let expected = batch_norm_act_backward(&x, n, activation, form, dy.clone(), None).unwrap();
+                    let got = batch_norm_act_backward(&x1, n1, activation, form1, dy1.clone(), None).unwrap();
                     let message = format!("{shape:?} {activation:?}");
                     assert!(got.dx.relative_error(&expected.dx.cast()) < 1e-5, "{message}");
                     assert!(got.dgamma.relative_error(&expected.dgamma.cast()) < 1e-5, "{message}");
@@ -249,7 +253,8 @@ fn any_number_of_threads_gives_the_same_bits() {
         let frozen = batch_norm_backward_frozen(&x, &mean, &var, &gamma, EPS, &dy).unwrap();
         let n = Normalization { mean: &mean, var: &var, gamma: &gamma, beta: &beta, eps: EPS };
         let z = batch_norm_act(&x, n, Some(&dy), Some(Activation::Relu)).unwrap();
-        let fused = batch_norm_act_backward(&x, n, Some(Activation::Relu), Recompute::Output(&z), dy.clone()).unwrap();
+        let fused =
+            batch_norm_act_backward(&x, n, Some(Activation::Relu), Recompute::Output(&z), dy.clone(), None).unwrap();
         let mut all = vec![z, fused.dx, fused.dgamma, fused.dbeta, fused.dresidual.unwrap(), frozen.0, frozen.1];
         all.extend([mean, var, y, dx, dgamma, dbeta]);
         all
@@ -268,7 +273,8 @@ fn wrong_shapes_are_errors() {
     let n = Normalization { mean: &three, var: &three, gamma: &three, beta: &three, eps: EPS };
     let error = batch_norm_act(&x, n, Some(&three), None).unwrap_err();
     assert_eq!(error.to_string(), "batch_norm_act: expected residual of shape [2, 3], got [3]");
-    let error = batch_norm_act_backward(&x, n, Some(Activation::Silu), Recompute::Output(&x), x.clone()).unwrap_err();
+    let error =
+        batch_norm_act_backward(&x, n, Some(Activation::Silu), Recompute::Output(&x), x.clone(), None).unwrap_err();
     let expected = "expected activation one whose gradient reads its output, got Silu";
     assert_eq!(error.to_string(), format!("batch_norm_act_backward: {expected}"));
 }

@@ -34,7 +34,7 @@ use super::gemm::gather::{Epilogue, Rows, gather};
 use super::gemm::grid::{Tap, joined_source, joined_taps};
 use super::gemm::reduce::reduce;
 use super::gemm::{Grid, Matrix, Packed};
-use super::{Padding, Window};
+use super::{Padding, Window, add_assign};
 use crate::memory::Scratch;
 use crate::{Element, Error, Result, Shape, Tensor};
 
@@ -194,10 +194,52 @@ pub fn conv2d_backward_input<T: Element>(
     window: &Window,
     groups: usize,
 ) -> Result<Tensor<T>> {
+    let g = backward_geometry(dy, w, x_shape, window, groups)?;
+    let mut dx = Tensor::scratch(*x_shape);
+    backward_input(&g, dy, w, &mut dx, Epilogue::NONE);
+    Ok(dx)
+}
+
+/// Adds the gradient of [`conv2d`] with respect to its input to `dx`, which holds another part of it.
+pub fn conv2d_backward_input_onto<T: Element>(
+    dx: &mut Tensor<T>,
+    dy: &Tensor<T>,
+    w: &Tensor<T>,
+    window: &Window,
+    groups: usize,
+) -> Result<()> {
+    let g = backward_geometry(dy, w, dx.shape(), window, groups)?;
+    if groups > 1 {
+        // The kernels of narrow groups write some pixels twice.
+        return add_assign(dx, &conv2d_backward_input(dy, w, dx.shape(), window, groups)?);
+    }
+    backward_input(&g, dy, w, dx, Epilogue::ONTO);
+    Ok(())
+}
+
+fn backward_geometry<T: Element>(
+    dy: &Tensor<T>,
+    w: &Tensor<T>,
+    x_shape: &Shape,
+    window: &Window,
+    groups: usize,
+) -> Result<Geometry> {
     let op = "conv2d_backward_input";
     let g = Geometry::new(op, x_shape, w.shape(), window, groups)?;
     g.check_dy(op, dy)?;
-    if !w.is_empty() && choose(&g, Pass::Training) == Algorithm::Winograd && backward_pads(window) {
+    Ok(g)
+}
+
+/// Writes the gradient to `dx`, or adds it where the epilogue says so.
+fn backward_input<T: Element>(
+    g: &Geometry,
+    dy: &Tensor<T>,
+    w: &Tensor<T>,
+    dx: &mut Tensor<T>,
+    epilogue: Epilogue<'_, T>,
+) {
+    let Geometry { groups, window, .. } = g;
+    if !w.is_empty() && choose(g, Pass::Training) == Algorithm::Winograd && backward_pads(window) {
         // The same convolution of dy with the weights turned around, and the rest of the kernel as padding.
         let Padding { top, bottom, left, right } = window.padding;
         let padding = Padding { top: 2 - top, bottom: 2 - bottom, left: 2 - left, right: 2 - right };
@@ -207,21 +249,17 @@ pub fn conv2d_backward_input<T: Element>(
             in_channels: g.out_channels,
             out_channels: g.in_channels,
             window: Window { padding, ..*window },
-            ..g
+            ..*g
         };
-        let mut dx = Tensor::scratch(*x_shape);
         let w = winograd::pack(&winograd::flipped(w), winograd::outputs(&turned, Pass::Training));
-        winograd::forward(&turned, dy.data(), &w, dx.data_mut(), Epilogue::NONE);
-        return Ok(dx);
+        return winograd::forward(&turned, dy.data(), &w, dx.data_mut(), epilogue);
     }
-    let shape = Shape::new(&g.x_shape())?;
-    let mut dx = Tensor::scratch(shape);
-    if grouped::backward_input(&g, dy.data(), w.data(), dx.data_mut()) {
-        return Ok(dx);
+    if grouped::backward_input(g, dy.data(), w.data(), dx.data_mut()) {
+        return;
     }
     let grids = Grid::backward(g.batch, g.input, g.output, window);
     let covered = grids.iter().all(|grid| !grid.taps.is_empty()) && !w.is_empty();
-    if !covered {
+    if !covered && !epilogue.onto {
         dx.data_mut().fill(T::ZERO);
     }
     let [cin, cout] = g.group();
@@ -229,11 +267,10 @@ pub fn conv2d_backward_input<T: Element>(
     let at = Matrix { group: cout, tap: cin * g.out_channels, row: 1, column: g.out_channels };
     for grid in grids.iter().filter(|grid| !grid.taps.is_empty() && !w.is_empty()) {
         let taps: Vec<usize> = grid.taps.iter().map(|tap| tap.index).collect();
-        let packed = Packed::new(w.data(), at, groups, &taps, cout, cin);
+        let packed = Packed::new(w.data(), at, *groups, &taps, cout, cin);
         let dy = Rows { data: dy.data(), columns: g.out_channels, k: cout };
-        gather(grid, dy, &packed, dx.data_mut(), Epilogue::NONE);
+        gather(grid, dy, &packed, dx.data_mut(), epilogue);
     }
-    Ok(dx)
 }
 
 /// Whether the padding of the turned convolution, 2 − padding, exists.

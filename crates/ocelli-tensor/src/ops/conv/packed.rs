@@ -84,7 +84,7 @@ impl<T: Element> PackedConv<T> {
         let y = y.resize(shape);
         let (clamp, curve) = clamp_or_curve(self.activation);
         let bias = self.bias.as_ref().map(Tensor::data);
-        let epilogue = Epilogue { bias, residual: residual.map(Tensor::data), clamp, curve };
+        let epilogue = Epilogue { bias, residual: residual.map(Tensor::data), clamp, curve, onto: false };
         let grid = g.forward_grid(self.taps.clone());
         match &self.weights {
             Weights::Panels(packed) => forward(&g, &grid, x.data(), packed, y, epilogue),

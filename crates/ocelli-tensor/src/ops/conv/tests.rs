@@ -80,20 +80,24 @@ fn check<T: Element>(case: &Case, tolerance: f64) {
         dw[j] += dy.data()[k].to_f64() * x.data()[i].to_f64();
     });
     let tensor = |shape: &Shape, v: Vec<f64>| Tensor::from_fn(shape, |i| T::from_f64(v[i]));
-    let expected = [tensor(dy.shape(), y), tensor(x.shape(), dx), tensor(w.shape(), dw)];
+    let onto = x.data().iter().zip(&dx).map(|(x, dx)| x.to_f64() + dx).collect();
+    let expected = [tensor(dy.shape(), y), tensor(x.shape(), dx), tensor(w.shape(), dw), tensor(x.shape(), onto)];
     let Case { window, groups, .. } = case;
     // Winograd's transforms lose most of a digit.
     for (algorithm, tolerance) in [(Algorithm::Direct, tolerance), (Algorithm::Winograd, 7.0 * tolerance)] {
         for &isa in simd::available() {
             let all = || {
+                let mut onto = x.clone();
+                conv2d_backward_input_onto(&mut onto, &dy, &w, window, *groups).unwrap();
                 [
                     conv2d(&x, &w, window, *groups).unwrap(),
                     conv2d_backward_input(&dy, &w, x.shape(), window, *groups).unwrap(),
                     conv2d_backward_weight(&x, &dy, w.shape(), window, *groups).unwrap(),
+                    onto,
                 ]
             };
             let got = simd::with_isa(isa, || with_algorithm(algorithm, all));
-            for ((got, expected), what) in got.iter().zip(&expected).zip(["y", "dx", "dw"]) {
+            for ((got, expected), what) in got.iter().zip(&expected).zip(["y", "dx", "dw", "x + dx"]) {
                 let error = got.relative_error(expected);
                 assert!(error < tolerance, "{algorithm:?} on {isa:?}: {what} of {case:?} is off by {error:e}");
             }

@@ -47,11 +47,15 @@ pub(crate) struct Epilogue<'a, T> {
     pub clamp: Option<[T; 2]>,
     /// An activation that is no clamp.
     pub curve: Option<Activation>,
+    /// Whether C starts at what the output holds rather than at zero.
+    pub onto: bool,
 }
 
 impl<T> Epilogue<'_, T> {
     /// Nothing.
-    pub const NONE: Self = Epilogue { bias: None, residual: None, clamp: None, curve: None };
+    pub const NONE: Self = Epilogue { bias: None, residual: None, clamp: None, curve: None, onto: false };
+    /// The product is added to what the output holds.
+    pub const ONTO: Self = Epilogue { onto: true, ..Self::NONE };
 }
 
 impl<T: Copy> Epilogue<'_, T> {
@@ -88,8 +92,13 @@ pub(crate) fn gather<T: Element>(grid: &Grid, a: Rows<'_, T>, b: &Packed<T>, out
 
     let pieces = Pieces::new(rows, a.k, b);
     let zeros = Scratch::zeros(a.k);
-    let finish = Shared(epilogue.finish());
-    let out = Shared(out.as_mut_ptr());
+    let out = out.as_mut_ptr();
+    let (mut finish, mut onto) = (epilogue.finish(), epilogue.onto);
+    if onto && b.depth <= block_depth(b) && finish.residual.is_null() {
+        // A tile that is done in one block adds at its end, when what it adds to has come from memory.
+        (finish.residual, onto) = (out.cast_const(), false);
+    }
+    let (finish, out) = (Shared(finish), Shared(out));
     threads::for_each(pieces.row_chunks * pieces.panel_groups * b.groups, |task| {
         let (task, rows_at) = (task / pieces.row_chunks, task % pieces.row_chunks);
         let (group, panels_at) = (task / pieces.panel_groups, task % pieces.panel_groups);
@@ -99,6 +108,7 @@ pub(crate) fn gather<T: Element>(grid: &Grid, a: Rows<'_, T>, b: &Packed<T>, out
             b,
             out: out.get(),
             finish: finish.get(),
+            onto,
             zeros: &zeros,
             group,
             rows: cut(rows, pieces.row_chunks, rows_at),
@@ -106,6 +116,11 @@ pub(crate) fn gather<T: Element>(grid: &Grid, a: Rows<'_, T>, b: &Packed<T>, out
         };
         task.run();
     });
+}
+
+/// Rows of a panel that are multiplied at a time.
+fn block_depth<T: Element>(b: &Packed<T>) -> usize {
+    DEPTH_BYTES / (b.width * size_of::<T>())
 }
 
 /// How many pieces the rows and the panels are cut into.
@@ -147,6 +162,7 @@ struct Task<'a, T: Element> {
     b: &'a Packed<T>,
     out: *mut T,
     finish: Finish<T>,
+    onto: bool,
     zeros: &'a [T],
     group: usize,
     rows: std::ops::Range<usize>,
@@ -191,6 +207,7 @@ impl<T: Element> Task<'_, T> {
             panels: self.panels,
             out: self.out,
             column: self.group * self.b.columns,
+            onto: self.onto,
             finish: Some(self.finish),
         };
         // SAFETY: the sources were made from slices, so that each row has k elements and each target the output's
@@ -215,6 +232,8 @@ pub struct Panels<'a, T: Element> {
     pub out: *mut T,
     /// Where the first panel's columns lie in a row of `out`.
     pub column: usize,
+    /// Whether C starts at what `out` holds rather than at zero.
+    pub onto: bool,
     pub finish: Option<Finish<T>>,
 }
 
@@ -246,7 +265,7 @@ impl<T: Element> Kernel<T> for Tiles<'_, T> {
             let live = this.b.width.min(this.b.columns - first_column);
             let b = this.b.panel(this.group, panel);
             // A block is some whole taps, or a part of one.
-            let depth = DEPTH_BYTES / (this.b.width * size_of::<T>());
+            let depth = block_depth(this.b);
             let (tap_block, k_block) = ((depth / k.max(1)).max(1), k.min(depth));
             for tap in (0..taps).step_by(tap_block) {
                 for k_start in (0..k).step_by(k_block) {
@@ -267,7 +286,7 @@ impl<T: Element> Kernel<T> for Tiles<'_, T> {
                             out: this.out,
                             column: this.column + first_column,
                             live,
-                            first: tap == 0 && k_start == 0,
+                            first: tap == 0 && k_start == 0 && !this.onto,
                             finish: this.finish.as_ref().filter(|_| ends),
                             next: rows_of_b.wrapping_add(size + t.min(tile::FETCHERS) * size / tile::FETCHERS),
                         };

@@ -177,6 +177,7 @@ fn multiply<T: Element>(g: &Deformed, dy: &[T], weights: &[Packed<T>], d: &mut [
                 panels: 0..weights.panels(),
                 out: d.as_mut_ptr(),
                 column: tap * in_channels + group * cin,
+                onto: false,
                 finish: None,
             };
             // SAFETY: each source is a group's `cout` channels of a row of dy, each target a row of `d`, which is

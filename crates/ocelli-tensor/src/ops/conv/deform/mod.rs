@@ -177,6 +177,7 @@ fn multiply<T: Element>(g: &Deformed, sampled: &[T], weights: &Packed<T>, y: &mu
             panels: 0..weights.panels(),
             out: y.as_mut_ptr(),
             column: group * cout,
+            onto: false,
             finish: Some(epilogue.finish()),
         };
         // SAFETY: each source is a tap's `cin` channels of a group within `sampled`, each target a row of `y`, which is

@@ -226,7 +226,7 @@ impl Window {
     {
         let zero = simd.splat(T::ZERO);
         let mut half = [[zero; IN]; OUT];
-        let Epilogue { bias, residual, clamp, curve } = pass.epilogue;
+        let Epilogue { bias, residual, clamp, curve, onto } = pass.epilogue;
         // Without a clamp: what leaves every number as it is.
         let [low, high] = clamp.unwrap_or([T::NEG_INFINITY, -T::NEG_INFINITY]).map(|bound| simd.splat(bound));
         // SAFETY: the caller's promise; bias and residual are as long as the output's channels and elements (checked in
@@ -265,6 +265,9 @@ impl Window {
                     let mut value = simd.add(values[x], bias);
                     if let Some(residual) = residual {
                         value = simd.add(value, load::<T, S, PARTIAL>(simd, residual.as_ptr().add(at), n));
+                    }
+                    if onto {
+                        value = simd.add(value, load::<T, S, PARTIAL>(simd, pass.y.add(at), n));
                     }
                     value = simd.min(high, simd.max(low, value));
                     if let Some(curve) = curve {
