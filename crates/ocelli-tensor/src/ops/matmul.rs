@@ -36,7 +36,7 @@ pub fn matmul_nt<T: Element>(a: &Tensor<T>, b: &Tensor<T>) -> Result<Tensor<T>> 
     if columns != k {
         return Err(Error::shape("matmul_nt", "right operand", format!("[N, {k}]"), b.shape()));
     }
-    if few::suits::<T>([m, n, k]) {
+    if few::suits_dots::<T>([m, n, k]) {
         let mut out = Tensor::scratch([m, n]);
         few::dots(a.data(), b.data(), [m, n, k], out.data_mut());
         return Ok(out);

@@ -26,12 +26,20 @@ const SUMS_BYTES: usize = 256 * 1024;
 /// Tasks that a product is cut into if it is large enough, and the bytes of w that make a task worth it.
 const TASKS: usize = 32;
 const TASK_BYTES: usize = 256 * 1024;
-/// Rows of w that [`dots`] multiplies at a time.
+/// Rows of w that [`dots`] multiplies at a time, how often it may walk w, and of how many bytes w must be for that.
 const DOT_ROWS: usize = 3;
+const DOT_WALKS: usize = 4;
+const LARGE_BYTES: usize = 4 << 20;
 
 /// Whether products of the sizes M, K and N are this module's.
 pub(crate) fn suits<T>([m, k, n]: [usize; 3]) -> bool {
     m * k * n > 0 && m <= ROWS && m * n * size_of::<T>() <= Y_BYTES
+}
+
+/// Whether [`dots`] of these sizes are: packing wᵀ takes so long that walking a large w several times costs less.
+pub(crate) fn suits_dots<T>([m, k, n]: [usize; 3]) -> bool {
+    let again = k * n * size_of::<T>() >= LARGE_BYTES && m <= DOT_WALKS * ROWS;
+    suits::<T>([if again { m.min(ROWS) } else { m }, k, n])
 }
 
 /// How many pieces w is cut into.
@@ -75,14 +83,18 @@ pub(crate) fn sums<T: Element>(x: &[T], w: &[T], size: [usize; 3], y: &mut [T]) 
     });
 }
 
-/// x = y · wᵀ
+/// x = y · wᵀ, at most [`ROWS`] rows at a time.
 pub(crate) fn dots<T: Element>(y: &[T], w: &[T], size: [usize; 3], x: &mut [T]) {
     let [m, k, n] = size;
     assert_eq!([x.len(), w.len(), y.len()], [m * k, k * n, m * n]);
-    let (y, x, tasks) = (in_panels(y, m, n), Shared(x.as_mut_ptr()), tasks(w));
-    threads::for_each(tasks, |task| {
-        T::few_dots(Dots { y: &y, w, size, rows: cut(k, tasks, task), x: x.get() });
-    });
+    let (rows, tasks) = (m.div_ceil(m.div_ceil(ROWS)), tasks(w));
+    for (y, x) in y.chunks(rows * n).zip(x.chunks_mut(rows * k)) {
+        let m = y.len() / n;
+        let (y, x) = (in_panels(y, m, n), Shared(x.as_mut_ptr()));
+        threads::for_each(tasks, |task| {
+            T::few_dots(Dots { y: &y, w, size: [m, k, n], rows: cut(k, tasks, task), x: x.get() });
+        });
+    }
 }
 
 /// w = xᵀ · y
@@ -392,8 +404,8 @@ mod tests {
 
     #[test]
     fn products_in_several_tasks_match_the_reference() {
-        // Many parts; as many slices as panels; both.
-        for size in [[1, 1500, 300], [3, 2, 70_001], [40, 700, 411], [64, 600, 1100]] {
+        // Many parts; many slices; both; rows in three pieces.
+        for size in [[1, 1500, 300], [3, 2, 70_001], [40, 700, 411], [64, 600, 1100], [131, 300, 451]] {
             check::<f32>(size, 5, 1e-5);
         }
     }
