@@ -48,13 +48,13 @@ pub struct Plan<T: Element = f32> {
     input: Shape,
     steps: Vec<Planned<T>>,
     output: Source<T>,
-    /// Values that an arena has room for.
-    places: usize,
+    /// The elements of each place of an arena, for the traced input.
+    places: Vec<usize>,
     /// Those that no run is using.
     arenas: Mutex<Vec<Arena<T>>>,
 }
 
-/// The memory of one run: a value for each place, of which there is none before the first run.
+/// The memory of one run: at each place the latest of its values, unless it is just being made.
 type Arena<T> = Vec<Option<Tensor<T>>>;
 
 /// A step of a plan, and how long it took in one run.
@@ -147,6 +147,12 @@ impl<T: Element> Plan<T> {
         Ok(y)
     }
 
+    /// An arena for inputs of the shape of `x`.
+    fn arena(&self, x: &Tensor<T>) -> Arena<T> {
+        let (batch, traced) = (x.shape()[0], self.input[0].max(1));
+        self.places.iter().map(|elements| Some(Tensor::scratch([elements * batch / traced]))).collect()
+    }
+
     /// Runs the steps with `run`, which is given the inputs and the value to be made.
     fn execute(
         &self,
@@ -156,7 +162,7 @@ impl<T: Element> Plan<T> {
     ) -> Result<()> {
         check_input(&self.input, x)?;
         let arenas = || self.arenas.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut arena = arenas().pop().unwrap_or_else(|| vec![None; self.places]);
+        let mut arena = arenas().pop().unwrap_or_else(|| self.arena(x));
         threads::install(|| -> Result<()> {
             for planned in &self.steps {
                 let mut value = arena[planned.output].take().unwrap_or_default();
@@ -176,8 +182,8 @@ impl<T: Element> Plan<T> {
     }
 }
 
-/// The place of each value that the nodes make, and the number of places. The output's is its own, since it leaves.
-fn places<T: Element>(nodes: &[Node<T>], output: Option<u64>) -> (HashMap<u64, usize>, usize) {
+/// The place of each value that the nodes make, and the places' sizes. The output's is its own, since it leaves.
+fn places<T: Element>(nodes: &[Node<T>], output: Option<u64>) -> (HashMap<u64, usize>, Vec<usize>) {
     let mut numbers: HashMap<u64, usize> = HashMap::with_capacity(nodes.len());
     let mut lives: Vec<Life> = Vec::with_capacity(nodes.len());
     for (i, node) in nodes.iter().enumerate() {
@@ -195,8 +201,8 @@ fn places<T: Element>(nodes: &[Node<T>], output: Option<u64>) -> (HashMap<u64, u
     if let Some(&number) = output.and_then(|id| numbers.get(&id)) {
         lives[number].steps = 0..=nodes.len();
     }
-    let (places, count) = layout::places(&lives);
-    (numbers.into_iter().map(|(id, number)| (id, places[number])).collect(), count)
+    let (places, sizes) = layout::places(&lives);
+    (numbers.into_iter().map(|(id, number)| (id, places[number])).collect(), sizes)
 }
 
 /// Calls `f` with the values of some sources.
