@@ -53,6 +53,14 @@ impl<T: Element> Node<T> {
         matches!(self.action, Action::Concat(_))
     }
 
+    /// The elements of the step's workspace.
+    pub fn workspace(&self) -> usize {
+        match &self.action {
+            Action::Run(step) | Action::Concat(step) => step.workspace(),
+            Action::Widen(_) | Action::Append(_) => 0,
+        }
+    }
+
     /// Whether the first input may have more columns than the step reads.
     pub fn reads_columns(&self) -> bool {
         matches!(&self.action, Action::Run(step) if step.reads_columns())

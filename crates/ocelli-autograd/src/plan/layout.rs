@@ -1,18 +1,61 @@
 //! Which values of a plan share memory: those that never live at once.
 
+use std::collections::HashMap;
 use std::ops::RangeInclusive;
+
+use ocelli_tensor::Element;
+
+use super::fuse::{Node, Operand};
+
+/// Where a plan's values lie.
+pub(super) struct Layout {
+    /// The place of each value.
+    pub values: HashMap<u64, usize>,
+    /// The place of each node's workspace.
+    pub workspaces: Vec<usize>,
+    /// The elements of each place.
+    pub places: Vec<usize>,
+}
+
+impl Layout {
+    /// Of the values that the nodes make. The output's place is its own, since it leaves.
+    pub fn new<T: Element>(nodes: &[Node<T>], output: Option<u64>) -> Self {
+        let mut numbers: HashMap<u64, usize> = HashMap::with_capacity(nodes.len());
+        let mut lives: Vec<Life> = Vec::with_capacity(2 * nodes.len());
+        for (i, node) in nodes.iter().enumerate() {
+            let number = *numbers.entry(node.output).or_insert(lives.len());
+            if number == lives.len() {
+                lives.push(Life { elements: node.shape.len(), steps: i..=i });
+            }
+            for id in node.inputs.iter().filter_map(Operand::id).chain([node.output]) {
+                if let Some(&number) = numbers.get(&id) {
+                    let life = &mut lives[number];
+                    life.steps = *life.steps.start()..=i;
+                }
+            }
+        }
+        if let Some(&number) = output.and_then(|id| numbers.get(&id)) {
+            lives[number].steps = 0..=nodes.len();
+        }
+        let workspace = |(i, node): (usize, &Node<T>)| Life { elements: node.workspace(), steps: i..=i };
+        lives.extend(nodes.iter().enumerate().map(workspace));
+        let (of, places) = places(&lives);
+        let workspaces = of[numbers.len()..].to_vec();
+        Layout { values: numbers.into_iter().map(|(id, number)| (id, of[number])).collect(), workspaces, places }
+    }
+}
 
 /// A value's number of elements, and the steps from the one that makes it to the last that reads it.
 #[derive(Debug, Clone)]
-pub(super) struct Life {
-    pub elements: usize,
-    pub steps: RangeInclusive<usize>,
+struct Life {
+    elements: usize,
+    steps: RangeInclusive<usize>,
 }
 
 /// The place of each value, and the places' numbers of elements. The largest values choose first: each takes the smallest
 /// place that is free all its life, so that no place is larger than its first value, and a new one only if there is none.
 /// (Pisarchyk and Lee 2020, "greedy by size", <https://arxiv.org/abs/2001.03288>.)
-pub(super) fn places(lives: &[Life]) -> (Vec<usize>, Vec<usize>) {
+fn places(lives: &[Life]) -> (Vec<usize>, Vec<usize>) {
     let mut by_size: Vec<usize> = (0..lives.len()).collect();
     by_size.sort_by_key(|&value| std::cmp::Reverse(lives[value].elements));
     let mut tenants: Vec<Vec<usize>> = Vec::new();

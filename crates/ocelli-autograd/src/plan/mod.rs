@@ -11,7 +11,6 @@ mod layout;
 mod role;
 mod step;
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -22,7 +21,7 @@ pub use int8::QuantizedPlan;
 pub use role::{Affine, Convolution, Deformable, Role};
 
 use self::fuse::{Action, Fusion, Node, Operand};
-use self::layout::Life;
+use self::layout::Layout;
 use crate::{Cost, Error, Result, Trace, Var};
 
 /// A compiled forward pass from one input to one output. It holds the values that the parameters had when it was made.
@@ -75,8 +74,9 @@ struct Planned<T: Element> {
     action: Action<T>,
     cost: Cost,
     inputs: Vec<Source<T>>,
-    /// The output's place.
+    /// The output's place, and that of what the step needs while it runs.
     output: usize,
+    workspace: usize,
 }
 
 enum Source<T: Element> {
@@ -97,17 +97,17 @@ impl<T: Element> Plan<T> {
         let mut fusion = fuse::fuse(trace, input.id(), output.id(), false)?;
         grow::grow(&mut fusion);
         let Fusion { nodes, output } = fusion;
-        let (place_of, places) = places(&nodes, output.id());
+        let Layout { values, workspaces, places } = Layout::new(&nodes, output.id());
         let source = |operand: Operand<T>| match operand {
             Operand::Value(id) if id == input.id() => Source::Input,
-            Operand::Value(id) => Source::Place(place_of[&id]),
+            Operand::Value(id) => Source::Place(values[&id]),
             Operand::Constant(value) => Source::Constant(value),
         };
-        let step = |node: Node<T>| {
-            let (inputs, output) = (node.inputs.into_iter().map(source).collect(), place_of[&node.output]);
-            Planned { label: node.label, action: node.action, cost: node.cost, inputs, output }
+        let step = |(node, workspace): (Node<T>, usize)| {
+            let (inputs, output) = (node.inputs.into_iter().map(source).collect(), values[&node.output]);
+            Planned { label: node.label, action: node.action, cost: node.cost, inputs, output, workspace }
         };
-        let steps = nodes.into_iter().map(step).collect();
+        let steps = nodes.into_iter().zip(workspaces).map(step).collect();
         Ok(Plan { input: *input.shape(), steps, output: source(output), places, arenas: Mutex::default() })
     }
 
@@ -137,9 +137,9 @@ impl<T: Element> Plan<T> {
     /// Those of [`run`](Self::run).
     pub fn profile(&self, x: &Tensor<T>, mut each: impl FnMut(StepTime<'_>) + Send) -> Result<Tensor<T>> {
         let mut y = Tensor::default();
-        self.execute(x, &mut y, |planned, inputs, value| {
+        self.execute(x, &mut y, |planned, inputs, workspace, value| {
             let start = Instant::now();
-            planned.run(inputs, value)?;
+            planned.run(inputs, workspace, value)?;
             let Planned { label, cost, .. } = planned;
             each(StepTime { label, algorithm: planned.algorithm(), cost: *cost, time: start.elapsed() });
             Ok(())
@@ -153,21 +153,22 @@ impl<T: Element> Plan<T> {
         self.places.iter().map(|elements| Some(Tensor::scratch([elements * batch / traced]))).collect()
     }
 
-    /// Runs the steps with `run`, which is given the inputs and the value to be made.
+    /// Runs the steps with `run`, which is given the inputs, a workspace and the value to be made.
     fn execute(
         &self,
         x: &Tensor<T>,
         y: &mut Tensor<T>,
-        mut run: impl FnMut(&Planned<T>, &[&Tensor<T>], &mut Tensor<T>) -> Result<()> + Send,
+        mut run: impl FnMut(&Planned<T>, &[&Tensor<T>], &mut Tensor<T>, &mut Tensor<T>) -> Result<()> + Send,
     ) -> Result<()> {
         check_input(&self.input, x)?;
         let arenas = || self.arenas.lock().unwrap_or_else(PoisonError::into_inner);
         let mut arena = arenas().pop().unwrap_or_else(|| self.arena(x));
         threads::install(|| -> Result<()> {
             for planned in &self.steps {
-                let mut value = arena[planned.output].take().unwrap_or_default();
-                with_values(&planned.inputs, x, &arena, |inputs| run(planned, inputs, &mut value))?;
-                arena[planned.output] = Some(value);
+                let [mut workspace, mut value] =
+                    [planned.workspace, planned.output].map(|place| arena[place].take().unwrap_or_default());
+                with_values(&planned.inputs, x, &arena, |inputs| run(planned, inputs, &mut workspace, &mut value))?;
+                (arena[planned.workspace], arena[planned.output]) = (Some(workspace), Some(value));
             }
             Ok(())
         })?;
@@ -180,29 +181,6 @@ impl<T: Element> Plan<T> {
         arenas().push(arena);
         Ok(())
     }
-}
-
-/// The place of each value that the nodes make, and the places' sizes. The output's is its own, since it leaves.
-fn places<T: Element>(nodes: &[Node<T>], output: Option<u64>) -> (HashMap<u64, usize>, Vec<usize>) {
-    let mut numbers: HashMap<u64, usize> = HashMap::with_capacity(nodes.len());
-    let mut lives: Vec<Life> = Vec::with_capacity(nodes.len());
-    for (i, node) in nodes.iter().enumerate() {
-        let number = *numbers.entry(node.output).or_insert(lives.len());
-        if number == lives.len() {
-            lives.push(Life { elements: node.shape.len(), steps: i..=i });
-        }
-        for id in node.inputs.iter().filter_map(Operand::id).chain([node.output]) {
-            if let Some(&number) = numbers.get(&id) {
-                let life = &mut lives[number];
-                life.steps = *life.steps.start()..=i;
-            }
-        }
-    }
-    if let Some(&number) = output.and_then(|id| numbers.get(&id)) {
-        lives[number].steps = 0..=nodes.len();
-    }
-    let (places, sizes) = layout::places(&lives);
-    (numbers.into_iter().map(|(id, number)| (id, places[number])).collect(), sizes)
 }
 
 /// Calls `f` with the values of some sources.
@@ -232,9 +210,9 @@ fn check_input<T: Element>(expected: &Shape, x: &Tensor<T>) -> Result<()> {
 
 impl<T: Element> Planned<T> {
     /// Makes `value` the output. One that grows is what an earlier step has made of it.
-    fn run(&self, inputs: &[&Tensor<T>], value: &mut Tensor<T>) -> Result<()> {
+    fn run(&self, inputs: &[&Tensor<T>], workspace: &mut Tensor<T>, value: &mut Tensor<T>) -> Result<()> {
         let mut first = match &self.action {
-            Action::Run(step) | Action::Concat(step) => return step.run(inputs, value),
+            Action::Run(step) | Action::Concat(step) => return step.run(inputs, workspace, value),
             Action::Append(first) => *first,
             Action::Widen(columns) => {
                 value.resize(inputs[0].shape().with_columns(*columns));

@@ -11,8 +11,13 @@ use crate::op::AnyOp;
 
 /// Something that a plan runs.
 pub(super) trait Step<T: Element>: Send + Sync {
-    /// Makes `y`, which is resized, the value.
-    fn run(&self, inputs: &[&Tensor<T>], y: &mut Tensor<T>) -> Result<()>;
+    /// Makes `y` the value. Both `y` and the workspace are resized.
+    fn run(&self, inputs: &[&Tensor<T>], workspace: &mut Tensor<T>, y: &mut Tensor<T>) -> Result<()>;
+
+    /// The elements of the workspace for inputs of the traced shapes.
+    fn workspace(&self) -> usize {
+        0
+    }
 
     /// How it does so, if there is a choice.
     fn algorithm(&self) -> &'static str {
@@ -29,7 +34,7 @@ pub(super) trait Step<T: Element>: Send + Sync {
 pub(super) struct Forward<T: Element>(pub Arc<dyn AnyOp<T>>);
 
 impl<T: Element> Step<T> for Forward<T> {
-    fn run(&self, inputs: &[&Tensor<T>], y: &mut Tensor<T>) -> Result<()> {
+    fn run(&self, inputs: &[&Tensor<T>], _: &mut Tensor<T>, y: &mut Tensor<T>) -> Result<()> {
         self.0.run_into(inputs, y)
     }
 }
@@ -57,14 +62,18 @@ pub(super) fn fused<T: Element>(
 struct Fused<T: Element>(PackedConv<T>);
 
 impl<T: Element> Step<T> for Fused<T> {
-    fn run(&self, inputs: &[&Tensor<T>], y: &mut Tensor<T>) -> Result<()> {
+    fn run(&self, inputs: &[&Tensor<T>], workspace: &mut Tensor<T>, y: &mut Tensor<T>) -> Result<()> {
         let x = as_image(inputs[0])?;
         let residual = inputs.get(1).map(|r| as_image(r)).transpose()?;
-        self.0.run_into(&x, residual.as_ref(), y)?;
+        self.0.run_into(&x, residual.as_ref(), workspace, y)?;
         if let [n, _] = **inputs[0].shape() {
             *y = y.reshape([n, y.shape().columns()])?;
         }
         Ok(())
+    }
+
+    fn workspace(&self) -> usize {
+        self.0.workspace()
     }
 
     fn algorithm(&self) -> &'static str {
@@ -79,7 +88,7 @@ struct FusedDeform<T: Element> {
 }
 
 impl<T: Element> Step<T> for FusedDeform<T> {
-    fn run(&self, inputs: &[&Tensor<T>], y: &mut Tensor<T>) -> Result<()> {
+    fn run(&self, inputs: &[&Tensor<T>], _: &mut Tensor<T>, y: &mut Tensor<T>) -> Result<()> {
         let (operands, residual) = inputs.split_at(if self.modulated { 3 } else { 2 });
         let mask = operands.get(2).copied();
         Ok(self.conv.run_into([operands[0], operands[1]], mask, residual.first().copied(), y)?)
@@ -108,7 +117,7 @@ pub(super) enum Scale<T: Element> {
 }
 
 impl<T: Element> Step<T> for Pointwise<T> {
-    fn run(&self, inputs: &[&Tensor<T>], y: &mut Tensor<T>) -> Result<()> {
+    fn run(&self, inputs: &[&Tensor<T>], _: &mut Tensor<T>, y: &mut Tensor<T>) -> Result<()> {
         let scale = match &self.scale {
             Scale::One => None,
             Scale::Constant(scale) => Some(scale),

@@ -175,7 +175,7 @@ impl<'a> Graph<'a> {
                     let sources: Vec<Source> = node.inputs.iter().map(|operand| self.source(operand)).collect();
                     let inputs: Vec<&Tensor> = sources.iter().map(|source| source.recorded(&slots)).collect();
                     let mut y = Tensor::default();
-                    step::on_numbers(node).run(&inputs, &mut y)?;
+                    step::on_numbers(node).run(&inputs, &mut Tensor::default(), &mut y)?;
                     see(i + 1, &y);
                     self.last_uses(i, node).into_iter().for_each(|value| slots[value] = None);
                     slots[i + 1] = Some(y);

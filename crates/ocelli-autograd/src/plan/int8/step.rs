@@ -97,7 +97,7 @@ impl QuantizedStep {
             QuantizedStep::Floats(step) => {
                 let inputs: Vec<Tensor> = inputs.iter().map(|source| source.floats(slots)).collect();
                 let mut y = Tensor::default();
-                step.run(&inputs.iter().collect::<Vec<_>>(), &mut y)?;
+                step.run(&inputs.iter().collect::<Vec<_>>(), &mut Tensor::default(), &mut y)?;
                 Slot::of(y)
             }
         })

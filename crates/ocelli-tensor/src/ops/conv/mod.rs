@@ -35,7 +35,6 @@ use super::gemm::grid::{Tap, joined_source, joined_taps};
 use super::gemm::reduce::reduce;
 use super::gemm::{Grid, Matrix, Packed};
 use super::{Padding, Window, add_assign};
-use crate::memory::Scratch;
 use crate::{Element, Error, Result, Shape, Tensor};
 
 /// The sizes of a convolution, checked against each other.
@@ -139,15 +138,17 @@ pub fn conv2d<T: Element>(x: &Tensor<T>, w: &Tensor<T>, window: &Window, groups:
         grouped::forward(&geometry.forward_grid(geometry.taps()), x.data(), &filters, y.data_mut(), Epilogue::NONE);
         return Ok(y);
     }
+    let mut workspace = Tensor::default();
     match choose(&geometry, Pass::Training) {
         Algorithm::Im2col => return im2col::conv2d_im2col(x, w, window),
         Algorithm::Winograd => {
             let w = winograd::pack(w, winograd::outputs(&geometry, Pass::Training));
-            winograd::forward(&geometry, x.data(), &w, y.data_mut(), Epilogue::NONE);
+            winograd::forward(&geometry, x.data(), &w, &mut workspace, y.data_mut(), Epilogue::NONE);
         }
         Algorithm::Direct => {
             let grid = geometry.forward_grid(geometry.taps());
-            forward(&geometry, &grid, x.data(), &pack(&geometry, w), y.data_mut(), Epilogue::NONE);
+            let input = source(&geometry, &grid, x.data(), &mut workspace);
+            gather(&grid, input, &pack(&geometry, w), y.data_mut(), Epilogue::NONE);
         }
     }
     Ok(y)
@@ -160,30 +161,13 @@ fn pack<T: Element>(g: &Geometry, w: &Tensor<T>) -> Packed<T> {
     Packed::new(w.data(), g.weight(), g.groups, &taps, cin, cout)
 }
 
-/// The forward product with packed weights.
-fn forward<T: Element>(g: &Geometry, grid: &Grid, x: &[T], w: &Packed<T>, y: &mut [T], epilogue: Epilogue<'_, T>) {
-    gather(grid, Source::new(g, grid, x).rows(g), w, y, epilogue);
-}
-
-/// The input as the forward product reads it.
-enum Source<'a, T> {
-    Given(&'a [T]),
-    /// With its padding, for taps that are joined.
-    Padded(Scratch<T>),
-}
-
-impl<'a, T: Element> Source<'a, T> {
-    fn new(g: &Geometry, grid: &Grid, x: &'a [T]) -> Self {
-        if g.joins() { Source::Padded(pad::padded(g, x, grid.source)) } else { Source::Given(x) }
+/// The input as the forward product reads it: itself or, if taps are joined, a copy with its padding in the workspace.
+fn source<'a, T: Element>(g: &Geometry, grid: &Grid, x: &'a [T], workspace: &'a mut Tensor<T>) -> Rows<'a, T> {
+    if !g.joins() {
+        return Rows { data: x, columns: g.in_channels, k: g.group()[0] };
     }
-
-    fn rows(&self, g: &Geometry) -> Rows<'_, T> {
-        let (data, k) = match self {
-            Source::Given(x) => (*x, g.group()[0]),
-            Source::Padded(x) => (&**x, g.window.kernel_size[1] * g.in_channels),
-        };
-        Rows { data, columns: g.in_channels, k }
-    }
+    pad::pad(g, x, grid.source, workspace);
+    Rows { data: workspace.data(), columns: g.in_channels, k: g.window.kernel_size[1] * g.in_channels }
 }
 
 /// The gradient of [`conv2d`] with respect to its input, of shape `x_shape`, from the output's gradient `dy`.
@@ -252,7 +236,7 @@ fn backward_input<T: Element>(
             ..*g
         };
         let w = winograd::pack(&winograd::flipped(w), winograd::outputs(&turned, Pass::Training));
-        return winograd::forward(&turned, dy.data(), &w, dx.data_mut(), epilogue);
+        return winograd::forward(&turned, dy.data(), &w, &mut Tensor::default(), dx.data_mut(), epilogue);
     }
     if grouped::backward_input(g, dy.data(), w.data(), dx.data_mut()) {
         return;
@@ -300,6 +284,7 @@ pub fn conv2d_backward_weight<T: Element>(
     }
     let grid = g.forward_grid(g.taps());
     let dy = Rows { data: dy.data(), columns: g.out_channels, k: g.group()[1] };
-    reduce(&grid, Source::new(&g, &grid, x.data()).rows(&g), dy, groups, dw.data_mut());
+    let mut workspace = Tensor::default();
+    reduce(&grid, source(&g, &grid, x.data(), &mut workspace), dy, groups, dw.data_mut());
     Ok(dw)
 }

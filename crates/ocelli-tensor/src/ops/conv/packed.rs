@@ -1,12 +1,11 @@
 //! Convolutions for inference: weights packed once; bias, residual addition and activation in the same pass.
 
-use std::sync::Arc;
+use std::borrow::Cow;
 
 use super::algorithm::{Algorithm, Pass, choose};
-use super::{Geometry, forward, grouped, pack, winograd};
-use crate::ops::gemm::Packed;
-use crate::ops::gemm::gather::Epilogue;
-use crate::ops::gemm::grid::Tap;
+use super::{Geometry, grouped, pack, source, winograd};
+use crate::ops::gemm::gather::{Epilogue, gather};
+use crate::ops::gemm::{Grid, Packed};
 use crate::ops::{Activation, Window};
 use crate::{Element, Error, Result, Shape, Tensor};
 
@@ -15,7 +14,8 @@ use crate::{Element, Error, Result, Shape, Tensor};
 pub struct PackedConv<T: Element = f32> {
     weights: Weights<T>,
     w_shape: Shape,
-    taps: Arc<[Tap]>,
+    /// For inputs of the shape that it was made for.
+    planned: (Geometry, Grid),
     bias: Option<Tensor<T>>,
     activation: Option<Activation>,
     window: Window,
@@ -56,7 +56,15 @@ impl<T: Element> PackedConv<T> {
             (None, Algorithm::Winograd) => Weights::Winograd(winograd::pack(w, winograd::outputs(&g, Pass::Inference))),
             (None, Algorithm::Direct | Algorithm::Im2col) => Weights::Panels(pack(&g, w)),
         };
-        Ok(PackedConv { weights, w_shape: *w.shape(), taps: g.taps(), bias: bias.cloned(), activation, window, groups })
+        Ok(PackedConv {
+            weights,
+            w_shape: *w.shape(),
+            planned: (g, g.forward_grid(g.taps())),
+            bias: bias.cloned(),
+            activation,
+            window,
+            groups,
+        })
     }
 
     /// How it computes.
@@ -71,11 +79,27 @@ impl<T: Element> PackedConv<T> {
 
     /// The output for `x` `[N, H, W, Cin]`; `residual`, of the output's shape, is added before the activation.
     pub fn run(&self, x: &Tensor<T>, residual: Option<&Tensor<T>>) -> Result<Tensor<T>> {
-        Tensor::made(|y| self.run_into(x, residual, y))
+        Tensor::made(|y| self.run_into(x, residual, &mut Tensor::default(), y))
     }
 
-    /// As [`run`](Self::run), into `y`, which is [resized](Tensor::resize).
-    pub fn run_into(&self, x: &Tensor<T>, residual: Option<&Tensor<T>>, y: &mut Tensor<T>) -> Result<()> {
+    /// The elements of the workspace that it needs for an input of the shape that it was made for.
+    pub fn workspace(&self) -> usize {
+        let (g, grid) = &self.planned;
+        match &self.weights {
+            Weights::Panels(_) if g.joins() => g.batch * grid.source[0] * grid.source[1] * g.in_channels,
+            Weights::Winograd(packed) => winograd::workspace(g, packed),
+            Weights::Panels(_) | Weights::Grouped(_) => 0,
+        }
+    }
+
+    /// As [`run`](Self::run), into `y`, which is [resized](Tensor::resize), as is the workspace.
+    pub fn run_into(
+        &self,
+        x: &Tensor<T>,
+        residual: Option<&Tensor<T>>,
+        workspace: &mut Tensor<T>,
+        y: &mut Tensor<T>,
+    ) -> Result<()> {
         let g = Geometry::new("conv2d", x.shape(), &self.w_shape, &self.window, self.groups)?;
         let shape = Shape::new(&g.y_shape())?;
         if let Some(residual) = residual.filter(|residual| *residual.shape() != shape) {
@@ -85,10 +109,11 @@ impl<T: Element> PackedConv<T> {
         let (clamp, curve) = clamp_or_curve(self.activation);
         let bias = self.bias.as_ref().map(Tensor::data);
         let epilogue = Epilogue { bias, residual: residual.map(Tensor::data), clamp, curve, onto: false };
-        let grid = g.forward_grid(self.taps.clone());
+        let (planned, grid) = &self.planned;
+        let grid = if g == *planned { Cow::Borrowed(grid) } else { Cow::Owned(g.forward_grid(grid.taps.clone())) };
         match &self.weights {
-            Weights::Panels(packed) => forward(&g, &grid, x.data(), packed, y, epilogue),
-            Weights::Winograd(packed) => winograd::forward(&g, x.data(), packed, y, epilogue),
+            Weights::Panels(packed) => gather(&grid, source(&g, &grid, x.data(), workspace), packed, y, epilogue),
+            Weights::Winograd(packed) => winograd::forward(&g, x.data(), packed, workspace, y, epilogue),
             Weights::Grouped(filters) => grouped::forward(&grid, x.data(), filters, y, epilogue),
         }
         Ok(())

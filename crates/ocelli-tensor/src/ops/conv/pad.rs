@@ -1,17 +1,16 @@
 //! An input with its padding made explicit.
 
 use super::Geometry;
-use crate::memory::Scratch;
-use crate::{Element, threads};
+use crate::{Element, Tensor, threads};
 
-/// A copy of `x` `[N, H, W, C]` with height and width `size`, shifted by the window's padding, zero elsewhere. What lies
-/// beyond `size` is left out.
-pub(super) fn padded<T: Element>(g: &Geometry, x: &[T], size: [usize; 2]) -> Scratch<T> {
+/// Makes `out` a copy of `x` `[N, H, W, C]` with height and width `size`, shifted by the window's padding, zero elsewhere.
+/// What lies beyond `size` is left out.
+pub(super) fn pad<T: Element>(g: &Geometry, x: &[T], size: [usize; 2], out: &mut Tensor<T>) {
     let ([height, width], channels) = (g.input, g.in_channels);
     let (top, left) = (g.window.padding.top, g.window.padding.left);
     let row = size[1] * channels;
-    let mut out = Scratch::new(g.batch * size[0] * row);
-    threads::for_each_chunk(&mut out, (row * size[0]).max(1), |n, image| {
+    let out = out.resize([g.batch, size[0], size[1], channels]);
+    threads::for_each_chunk(out, (row * size[0]).max(1), |n, image| {
         for (y, row) in image.chunks_exact_mut(row).enumerate() {
             let Some(y) = y.checked_sub(top).filter(|&y| y < height) else {
                 row.fill(T::ZERO);
@@ -25,5 +24,4 @@ pub(super) fn padded<T: Element>(g: &Geometry, x: &[T], size: [usize; 2]) -> Scr
             after.fill(T::ZERO);
         }
     });
-    out
 }

@@ -13,7 +13,7 @@ use crate::memory::Scratch;
 use crate::ops::gemm::gather::Epilogue;
 use crate::ops::gemm::{Packed, cut};
 use crate::simd::{self, Kernel, Simd};
-use crate::{Element, threads};
+use crate::{Element, Tensor, threads};
 
 /// Tiles of a task that has V for itself, and the output channels it makes at a time: for 64 channels of `f32`, V and M
 /// take half a megabyte. 28 tiles are whole register tiles for AVX-512, and nearly so for AVX2.
@@ -30,16 +30,32 @@ const LEAST_TILES: usize = 12;
 /// Channels of tiles that make a task of their transform.
 const TASK_CHANNELS: usize = 2048;
 
-/// Writes the convolution of `x` with transformed weights to `y` `[N, Ho, Wo, Cout]`.
+/// Elements of V where tasks share it, else 0.
+pub(in super::super) fn workspace<T: Element>(g: &Geometry, u: &Packed<T>) -> usize {
+    let tiles = tiles(g, u);
+    let own = tiles.len().div_ceil(OWN[0]) >= OWN_TASKS;
+    if own {
+        0
+    } else {
+        planes::elements(u.groups, tiles.len(), g.in_channels, g.in_channels.next_multiple_of(u.width))
+    }
+}
+
+fn tiles<T: Element>(g: &Geometry, u: &Packed<T>) -> Tiles {
+    let small = u.groups == SMALL_INPUTS * SMALL_INPUTS;
+    Tiles::new(g, if small { SMALL_OUTPUTS } else { OUTPUTS })
+}
+
+/// Writes the convolution of `x` with transformed weights to `y` `[N, Ho, Wo, Cout]`. The workspace is resized if needed.
 pub(in super::super) fn forward<T: Element>(
     g: &Geometry,
     x: &[T],
     u: &Packed<T>,
+    shared: &mut Tensor<T>,
     y: &mut [T],
     epilogue: Epilogue<'_, T>,
 ) {
-    let small = u.groups == SMALL_INPUTS * SMALL_INPUTS;
-    let tiles = Tiles::new(g, if small { SMALL_OUTPUTS } else { OUTPUTS });
+    let tiles = tiles(g, u);
     let (cin, cout, frequencies) = (g.in_channels, g.out_channels, tiles.frequencies());
     assert_eq!([u.groups, u.depth, u.columns], [frequencies, cin, cout], "transformed weights");
     assert_eq!(x.len(), g.batch * g.input[0] * g.input[1] * cin);
@@ -66,8 +82,7 @@ pub(in super::super) fn forward<T: Element>(
             }
         });
     } else {
-        let mut v = Planes::new(frequencies, count, cin, row_width);
-        let v = v.view();
+        let v = View::new(shared.resize([workspace(g, u)]), [frequencies, count, cin, row_width]);
         let chunks = (count * cin).div_ceil(TASK_CHANNELS).min(count);
         threads::for_each(chunks, |i| {
             let tiles = cut(count, chunks, i);

@@ -29,7 +29,7 @@ use super::Geometry;
 use super::algorithm::Pass;
 use crate::Element;
 use crate::ops::Window;
-pub(super) use forward::forward;
+pub(super) use forward::{forward, workspace};
 pub(super) use weight::{backward_weight, flipped, pack};
 
 use transform::{OUTPUTS, SMALL_OUTPUTS, TAPS};

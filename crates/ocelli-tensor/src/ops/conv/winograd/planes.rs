@@ -15,12 +15,16 @@ pub(super) struct Planes<T: Element> {
     view: View<T>,
 }
 
+/// The elements of so many planes, for at least `channels` channels in whole panels.
+pub(super) fn elements(frequencies: usize, rows: usize, channels: usize, width: usize) -> usize {
+    frequencies * (rows * channels.next_multiple_of(width) + GAP)
+}
+
 impl<T: Element> Planes<T> {
     /// So many planes of unspecified content, for at least `channels` channels in whole panels.
     pub fn new(frequencies: usize, rows: usize, channels: usize, width: usize) -> Self {
-        let stride = rows * channels.next_multiple_of(width) + GAP;
-        let mut data = Scratch::new(frequencies * stride);
-        let view = View { data: data.as_mut_ptr(), frequencies, stride, rows, channels, width };
+        let mut data = Scratch::new(elements(frequencies, rows, channels, width));
+        let view = View::new(&mut data, [frequencies, rows, channels, width]);
         Planes { data, view }
     }
 
@@ -47,6 +51,12 @@ unsafe impl<T: Send> Send for View<T> {}
 unsafe impl<T: Sync> Sync for View<T> {}
 
 impl<T: Element> View<T> {
+    /// Planes in memory of as many [elements].
+    pub fn new(data: &mut [T], [frequencies, rows, channels, width]: [usize; 4]) -> Self {
+        assert_eq!(data.len(), elements(frequencies, rows, channels, width));
+        View { data: data.as_mut_ptr(), frequencies, stride: data.len() / frequencies, rows, channels, width }
+    }
+
     /// The element of plane `f` at a row and channel.
     #[inline(always)]
     pub fn at(&self, f: usize, row: usize, channel: usize) -> *mut T {

@@ -66,7 +66,7 @@ fn tiles_of_either_size_match_the_direct_result() {
         for (outputs, bound) in [(SMALL_OUTPUTS, 2e-6), (OUTPUTS, 2.1e-5)] {
             on_every_isa(|| {
                 let mut y = Tensor::zeros(*expected.shape());
-                forward(&g, x.data(), &pack(&w, outputs), y.data_mut(), Epilogue::NONE);
+                forward(&g, x.data(), &pack(&w, outputs), &mut Tensor::default(), y.data_mut(), Epilogue::NONE);
                 let error = y.relative_error(&expected);
                 assert!(error < bound, "{outputs} outputs of {batch} × {size:?}, {channels:?}: off by {error:e}");
             });
