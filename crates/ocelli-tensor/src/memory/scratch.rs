@@ -40,15 +40,6 @@ impl<T: Pod> Scratch<T> {
     }
 }
 
-impl Scratch<usize> {
-    /// The elements as pointers instead, all null.
-    pub fn as_pointers<T>(&mut self) -> &mut [*const T] {
-        self.fill(0);
-        // SAFETY: a pointer to a sized type is as large and aligned as a `usize`, and zeros are one.
-        unsafe { std::slice::from_raw_parts_mut(self.as_mut_ptr().cast(), self.len()) }
-    }
-}
-
 impl<T: Pod> Deref for Scratch<T> {
     type Target = [T];
 
@@ -95,12 +86,5 @@ mod tests {
         Scratch::<u8>::new(10).fill(1);
         assert!(Scratch::<f32>::zeros(100_000).iter().all(|&x| x == 0.0));
         assert!(Scratch::<f32>::new(0).is_empty());
-    }
-
-    #[test]
-    fn pointers_are_null_at_first() {
-        let mut scratch = Scratch::new(3);
-        scratch.fill(usize::MAX);
-        assert!(scratch.as_pointers::<f32>().iter().all(|pointer| pointer.is_null()));
     }
 }

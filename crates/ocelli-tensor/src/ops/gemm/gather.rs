@@ -9,7 +9,7 @@
 
 pub use super::tile::Finish;
 use super::tile::{self, Block, with_tile};
-use super::{Grid, Packed, Shared, grid};
+use super::{Grid, Packed, Shared, grid, pointers};
 use crate::memory::Scratch;
 use crate::ops::Activation;
 use crate::simd::{Kernel, Simd};
@@ -193,7 +193,7 @@ impl<T: Element> Task<'_, T> {
     fn run(self) {
         let rows = self.rows.len();
         let (mut sources, mut targets) = (Scratch::new(self.grid.taps.len() * rows), Scratch::new(rows));
-        let sources = sources.as_pointers();
+        let sources = pointers(&mut sources);
         self.put_sources(sources);
         self.put_targets(&mut targets);
         let panels = Panels {

@@ -21,6 +21,8 @@ pub(crate) use grid::Grid;
 pub(crate) use pack::{Matrix, Packed};
 pub(crate) use tile::with_tile;
 
+use crate::memory::Scratch;
+
 /// A pointer that tasks share; each task reads or writes a part of its own.
 #[derive(Clone, Copy)]
 pub(crate) struct Shared<P>(pub P);
@@ -35,5 +37,24 @@ impl<P: Copy> Shared<P> {
     /// The pointer. A method, so that closures capture the wrapper.
     pub fn get(&self) -> P {
         self.0
+    }
+}
+
+/// Scratch memory as a table of pointers, all null.
+pub(crate) fn pointers<T>(scratch: &mut Scratch<usize>) -> &mut [*const T] {
+    scratch.fill(0);
+    // SAFETY: a pointer to a sized type is as large and aligned as a `usize`, and zeros are one.
+    unsafe { std::slice::from_raw_parts_mut(scratch.as_mut_ptr().cast(), scratch.len()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pointers_are_null_at_first() {
+        let mut scratch = Scratch::new(3);
+        scratch.fill(usize::MAX);
+        assert!(pointers::<f32>(&mut scratch).iter().all(|pointer| pointer.is_null()));
     }
 }

@@ -28,8 +28,8 @@ use self::field::Field;
 use super::{Geometry, pack};
 use crate::memory::Scratch;
 use crate::ops::Window;
-use crate::ops::gemm::Packed;
 use crate::ops::gemm::gather::{Epilogue, Panels};
+use crate::ops::gemm::{Packed, pointers};
 use crate::{Element, Error, Result, Shape, Tensor, threads};
 
 /// Bytes of sampled rows that a task holds at a time, meant to stay in the second-level cache, and the number of rows
@@ -159,7 +159,7 @@ fn multiply<T: Element>(g: &Deformed, sampled: &[T], weights: &Packed<T>, y: &mu
     assert!(epilogue.bias.is_none_or(|bias| bias.len() == out_channels));
     assert!(epilogue.residual.is_none_or(|residual| residual.len() >= y.len()));
     let (mut sources, mut targets) = (Scratch::new(taps * rows), Scratch::new(rows));
-    let sources = sources.as_pointers();
+    let sources = pointers(&mut sources);
     targets.iter_mut().enumerate().for_each(|(row, target)| *target = row * out_channels);
     for group in 0..groups {
         for (i, source) in sources.iter_mut().enumerate() {

@@ -7,7 +7,7 @@ use std::ops::Range;
 use super::tile::{Block, Finish, tile};
 use super::weights::Bytes;
 use crate::memory::Scratch;
-use crate::ops::gemm::{Grid, Shared, cut, grid};
+use crate::ops::gemm::{Grid, Shared, cut, grid, pointers};
 use crate::simd::Simd;
 use crate::simd::int8::{ByteKernel, Int8, dispatch_bytes};
 use crate::threads;
@@ -39,7 +39,7 @@ pub unsafe fn product(grid: &Grid, a: &Pixels<'_>, b: &Bytes, finish: Finish) {
     threads::for_each(row_chunks * panel_groups, |task| {
         let rows = cut(rows, row_chunks, task % row_chunks);
         let (mut sources, mut targets) = (Scratch::new(grid.taps.len() * rows.len()), Scratch::new(rows.len()));
-        let sources = sources.as_pointers();
+        let sources = pointers(&mut sources);
         put_sources(grid, a, &padding, rows.clone(), sources);
         grid.targets(rows.start, &mut targets);
         let panels = cut(b.panels(), panel_groups, task / row_chunks);
