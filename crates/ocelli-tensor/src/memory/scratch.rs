@@ -12,7 +12,7 @@ use bytemuck::Pod;
 use super::Buffer;
 
 /// Bytes up to which a thread keeps a block; what is larger goes back to the pool, where others find it.
-const KEPT: usize = 4 << 20;
+const KEPT: usize = 1 << 20;
 
 thread_local! {
     /// The thread's blocks that are not in use. The last to come back is the first to be taken: calls that are nested
