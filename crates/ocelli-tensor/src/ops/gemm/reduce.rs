@@ -120,7 +120,7 @@ impl<T: Element> Task<'_, T> {
                     a: &rows,
                     count,
                     a_apart: self.grid.step[1] * self.a.columns,
-                    ahead: if next.len() >= rows.len() { &next } else { &rows },
+                    ahead: if i + 1 < blocks && next.len() >= count { &next } else { &rows },
                     b: self.b.data[start * self.b.columns + self.group * n + self.b_columns.start..].as_ptr(),
                     b_stride: self.b.columns,
                     m: self.a_columns.len(),
