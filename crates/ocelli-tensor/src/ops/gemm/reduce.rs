@@ -1,27 +1,29 @@
 //! The product over pixels, `C[t, m, n] = Σₚ A[source(p, t) + m] · B[p, n]`: the loops around its tile.
 //!
 //! For a convolution's weight gradient `A` is the input, read where it lies through pointers, so that there is no im2col
-//! buffer, and `B` the output's gradient. Large products of few results cut the pixels into parts whose sums are added in
-//! order afterwards; others cut the results. Either depends on the shape alone.
+//! buffer, and `B` the output's gradient. Large products of few results cut the pixels into parts, by the shape alone, whose
+//! sums are added in order afterwards; others cut the results.
 
 use std::ops::Range;
 
 use super::gather::{Rows, cut};
-use super::tile::{self, Strip, with_tile};
-use super::{Grid, Shared, grid};
+use super::tile::{self, Ahead, Strip, with_tile};
+use super::{Grid, Shared, grid, pointers};
+use crate::memory::Scratch;
 use crate::simd::{Kernel, Simd};
 use crate::{Element, Tensor, threads};
 
-/// Pixels that are multiplied at a time: a strip of B, 16 or 32 KiB, stays in the first-level cache.
-pub(crate) const PIXEL_BLOCK: usize = 256;
+/// Pixels that are multiplied at a time: strips of A and of B, together at most 24 KiB, stay in the first-level cache.
+pub(crate) const PIXEL_BLOCK: usize = 128;
 /// Tasks that a product is cut into if it is large enough, and the multiply-adds that make a task worth it.
 const TASKS: usize = 32;
 const TASK_MACS: usize = 1 << 19;
+/// Tasks for each thread, if it takes slices to have so many.
+const SLICED_TASKS: usize = 4;
 /// Columns of either operand below which a task is not cut further, because both are copied for every task.
 const SLICE: usize = 64;
-/// Bytes from one row of A to the next from which on rows are copied: where they lie, every tile would touch as many pages
-/// as rows, and a few sets of the first-level cache.
-const FAR_BYTES: usize = 2048;
+/// Strips of B from which on those of A are copied.
+const COPY_COLUMNS: usize = 3;
 /// Bytes that all parts' sums may take together.
 const PARTS_BYTES: usize = 4 << 20;
 
@@ -36,18 +38,19 @@ pub(crate) fn reduce<T: Element>(grid: &Grid, a: Rows<'_, T>, b: Rows<'_, T>, gr
     assert_eq!(b.data.len(), pixels * b.columns, "B has a row a grid pixel");
 
     let wanted = (pixels * out.len() / TASK_MACS).clamp(1, TASKS).div_ceil(groups);
-    let (mut parts, mut slices) = (1, [1, 1]);
+    let mut parts = 1;
+    while parts < wanted && pixels >= 2 * parts * PIXEL_BLOCK && 2 * parts * size_of_val(out) <= PARTS_BYTES {
+        parts *= 2;
+    }
+    // Slices add nothing up, so that their number may depend on that of the threads: each copies what it multiplies.
+    let wanted = wanted.min(SLICED_TASKS * threads::count());
+    let mut slices = [1, 1];
     while parts * slices[0] * slices[1] < wanted {
-        let lengths = [m / slices[0], n / slices[1]];
-        let longer = usize::from(lengths[1] > lengths[0]);
-        if 2 * parts * size_of_val(out) <= PARTS_BYTES && pixels >= 2 * parts * PIXEL_BLOCK {
-            parts *= 2;
-        } else if lengths[longer] >= 2 * SLICE {
-            slices[longer] *= 2;
-        } else if pixels >= 4 * parts * PIXEL_BLOCK {
-            parts *= 2;
-        } else {
-            break;
+        // Rows of A are dearer to copy, a few elements for each tile: cut A, unless B is far longer.
+        match [m / slices[0], n / slices[1]] {
+            [m, n] if m >= 2 * SLICE && 4 * m > n => slices[0] *= 2,
+            [_, n] if n >= 2 * SLICE => slices[1] *= 2,
+            _ => break,
         }
     }
     // The first part is summed in place.
@@ -119,7 +122,6 @@ impl<T: Element> Task<'_, T> {
                 let strips = Strips {
                     a: &rows,
                     count,
-                    a_apart: self.grid.step[1] * self.a.columns,
                     ahead: if i + 1 < blocks && next.len() >= count { &next } else { &rows },
                     b: self.b.data[start * self.b.columns + self.group * n + self.b_columns.start..].as_ptr(),
                     b_stride: self.b.columns,
@@ -151,8 +153,6 @@ impl<T: Element> Task<'_, T> {
 pub struct Strips<'a, T> {
     /// For each tap, pointers to `count` rows of `m` elements.
     pub a: &'a [*const T],
-    /// Elements between neighbouring rows of A, most of the time.
-    pub a_apart: usize,
     /// At least `count` pointers to rows of A that are read next, to be fetched meanwhile.
     pub ahead: &'a [*const T],
     pub count: usize,
@@ -182,8 +182,9 @@ impl<T: Element> Strips<'_, T> {
 
 /// [`Strips`] whose caller has made the promise of [`Strips::run`].
 ///
-/// B is copied into strips of a tile's columns, each where it is first used, while the rows of the next are fetched. A is
-/// read where it lies, unless its rows are far apart.
+/// Both operands are copied into strips of a tile's columns, each where it is first used, while the rows that come next are
+/// fetched: where they lie, rows of many channels would share a few sets of the first-level cache. Where B has few strips,
+/// a copy of A would be used too seldom to be worth it.
 pub(crate) struct Tiles<'a, T>(pub Strips<'a, T>);
 
 impl<T: Element> Kernel<T> for Tiles<'_, T> {
@@ -193,55 +194,71 @@ impl<T: Element> Kernel<T> for Tiles<'_, T> {
     fn run<S: Simd<T>>(self, simd: S) {
         let this = self.0;
         let (count, m, n) = (this.count, this.m, this.n);
-        let width = S::LANES * S::TILE_VECTORS;
-        let (tiles, columns) = (m.div_ceil(S::TILE_ROWS), n.div_ceil(width));
-        let mut strips = Tensor::<T>::scratch([count * columns * width]);
-        // A line is added so that the copies of rows lie in different sets.
-        let copy_stride = m.next_multiple_of(S::LANES) + S::LINE;
-        let copied = this.a_apart * size_of::<T>() >= FAR_BYTES;
-        let mut copies = Tensor::<T>::scratch([if copied { count * copy_stride } else { 0 }]);
-        let mut rows = Vec::with_capacity(count);
+        let (a_width, b_width) = (S::TILE_ROWS.next_multiple_of(S::LANES), S::LANES * S::TILE_VECTORS);
+        let (tiles, columns) = (m.div_ceil(S::TILE_ROWS), n.div_ceil(b_width));
+        let copies = columns >= COPY_COLUMNS;
+        // A line is added so that the strips' rows lie in different sets.
+        let strip = count * a_width + S::LINE;
+        let mut a_strips = Scratch::<T>::new(if copies { tiles * strip } else { 0 });
+        let mut b_strips = Scratch::<T>::new(columns * count * b_width);
+        let (mut copied, mut b_ahead) = (Scratch::new(count), Scratch::new(count));
+        let (copied, b_ahead) = (pointers(&mut copied), pointers(&mut b_ahead));
+        for p in 0..count {
+            copied[p] = a_strips.as_ptr().wrapping_add(p * a_width);
+            b_ahead[p] = this.b.wrapping_add((count + p) * this.b_stride);
+        }
+        let mut starts = Scratch::new(tiles + 1);
+        starts.iter_mut().enumerate().for_each(|(t, start)| *start = m * t / tiles);
+        let taps = this.a.len() / count;
         for (tap, sources) in this.a.chunks_exact(count).enumerate() {
-            rows.clear();
-            if copied {
-                for (&source, copy) in sources.iter().zip(copies.data_mut().chunks_exact_mut(copy_stride)) {
-                    // SAFETY: the source has m elements, its copy room for them in whole registers.
-                    unsafe { copy_row(simd, source, copy.as_mut_ptr(), m) };
-                    rows.push(copy.as_ptr());
-                }
-            } else {
-                rows.extend_from_slice(sources);
-            }
-            for (i, strip) in strips.data_mut().chunks_exact_mut(count * width).enumerate() {
-                let (column, live) = (i * width, width.min(n - i * width));
+            // Behind the last tap come the next rows of both operands; before it, the next tap's.
+            let last = tap + 1 == taps;
+            let (a_next, mut b_next) = match this.a.get((tap + 1) * count..) {
+                Some(next) if !last => (&next[..count], None),
+                _ => (&this.ahead[..count], Some(&*b_ahead)),
+            };
+            let steps = |columns_ahead| count * tiles * columns * columns_ahead / if last { m + n } else { m };
+            let mut ahead = Ahead::new::<S>(a_next, m, steps(m));
+            for (i, b_strip) in b_strips.chunks_exact_mut(count * b_width).enumerate() {
+                let (column, live) = (i * b_width, b_width.min(n - i * b_width));
                 let b = this.b.wrapping_add(column);
                 if tap == 0 {
-                    for (p, row) in strip.chunks_exact_mut(width).enumerate() {
-                        // SAFETY: B has `count` rows of which `live` elements are left from `column` on.
-                        unsafe { copy_row(simd, b.add(p * this.b_stride), row.as_mut_ptr(), live) };
+                    let strip = b_strip.as_mut_ptr();
+                    for p in 0..count {
+                        // SAFETY: B has `count` rows, of which `live` elements are left from `column` on, and so has the strip.
+                        unsafe { copy_row(simd, b.add(p * this.b_stride), live, strip.add(p * b_width)) };
                     }
                 }
-                let after =
-                    if i + 1 < columns { b.wrapping_add(width) } else { this.b.wrapping_add(count * this.b_stride) };
                 for t in 0..tiles {
-                    let tile = cut(m, tiles, t);
-                    // SAFETY: the promise made to `Strips::run`; `rows` are A's or copies of them, the strip was filled.
+                    let (start, rows) = (starts[t], starts[t + 1] - starts[t]);
+                    if let Some(rows) = b_next.take_if(|_| ahead.is_empty()) {
+                        ahead = Ahead::new::<S>(rows, n, steps(n));
+                    }
+                    if copies && i == 0 {
+                        let (live, strip) = (a_width.min(m - start), a_strips[t * strip..].as_mut_ptr());
+                        for p in 0..count {
+                            // SAFETY: there are `count` sources of m elements, and as many rows in a strip.
+                            unsafe {
+                                let source = *sources.as_ptr().add(p);
+                                copy_row(simd, source.add(start), live, strip.add(p * a_width));
+                            }
+                        }
+                    }
+                    let (a, a_from) = if copies { (&*copied, t * strip) } else { (sources, start) };
+                    // SAFETY: the promise made to `Strips::run`; `a` are A's rows or copies of them, the strip was filled.
                     unsafe {
                         let strip = Strip {
-                            a: rows.as_ptr(),
-                            a_from: tile.start,
-                            b: strip.as_ptr(),
+                            a: a.as_ptr(),
+                            a_from,
+                            b: b_strip.as_ptr(),
                             count,
                             live,
-                            c: this.c.add(tap * this.c_tap + tile.start * this.c_stride + column),
+                            c: this.c.add(tap * this.c_tap + start * this.c_stride + column),
                             c_stride: this.c_stride,
                             first: this.first,
-                            after,
-                            after_stride: if tap == 0 && t == 0 { this.b_stride } else { 0 },
-                            ahead: if tap == 0 && t % columns == i { this.ahead } else { &rows }.as_ptr(),
                         };
                         let vectors = live.div_ceil(S::LANES);
-                        with_tile!(S, tile.len(), vectors, |R, V| tile::reduce::<T, S, R, V>(simd, &strip));
+                        with_tile!(S, rows, vectors, |R, V| tile::reduce::<T, S, R, V>(simd, &strip, &mut ahead));
                     }
                 }
             }
@@ -249,12 +266,12 @@ impl<T: Element> Kernel<T> for Tiles<'_, T> {
     }
 }
 
-/// Copies a row of `n` elements.
+/// Copies `n` elements in whole registers.
 ///
 /// # Safety
-/// `n` elements must be readable at `from`, and whole registers writable at `to`.
+/// `n` elements must be readable at `from`, and their registers writable at `to`.
 #[inline(always)]
-unsafe fn copy_row<T: Element, S: Simd<T>>(simd: S, from: *const T, to: *mut T, n: usize) {
+unsafe fn copy_row<T: Element, S: Simd<T>>(simd: S, from: *const T, n: usize, to: *mut T) {
     for k in (0..n).step_by(S::LANES) {
         // SAFETY: the caller's promise.
         unsafe { simd.store_ptr(tile::load(simd, from.add(k), S::LANES.min(n - k)), to.add(k)) };

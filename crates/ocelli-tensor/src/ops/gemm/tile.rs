@@ -227,22 +227,64 @@ pub(super) struct Strip<T> {
     pub c_stride: usize,
     /// Whether C starts at zero rather than at what it holds.
     pub first: bool,
-    /// Where a tile's width is fetched for later at every step, `after_stride` further on each time.
-    pub after: *const T,
-    pub after_stride: usize,
-    /// `count` rows of which a line at `a_from` is fetched for later, one a step.
-    pub ahead: *const *const T,
 }
 
-/// C[i, n] += Σₚ A[p, i] · B[p, n] over a strip.
+/// The cache lines of some rows, to be fetched for later. A few at a time: what a processor has asked of memory is limited,
+/// and loads wait behind it.
+pub(super) struct Ahead<T> {
+    rows: *const *const T,
+    row_lines: usize,
+    /// The next line of `*rows`, and how many there are from it on.
+    line: usize,
+    left: usize,
+    /// Lines at a time.
+    few: usize,
+}
+
+impl<T: Element> Ahead<T> {
+    /// `columns` elements of each of `rows`, to be fetched within `steps` steps of tiles.
+    pub fn new<S: Simd<T>>(rows: &[*const T], columns: usize, steps: usize) -> Self {
+        let row_lines = columns.div_ceil(S::LINE);
+        let left = rows.len() * row_lines;
+        Ahead { rows: rows.as_ptr(), row_lines, line: 0, left, few: (left * UNROLL).div_ceil(steps.max(1)) }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.left == 0
+    }
+
+    /// Fetches the next few lines.
+    ///
+    /// # Safety
+    /// The rows' pointers must still be where they were. What they point to need not be readable.
+    #[inline(always)]
+    unsafe fn fetch<S: Simd<T>>(&mut self, simd: S) {
+        let few = self.few.min(self.left);
+        for _ in 0..few {
+            // SAFETY: the caller's promise; there are lines left, so there is a row.
+            unsafe {
+                simd.prefetch((*self.rows).wrapping_add(self.line * S::LINE));
+                self.line += 1;
+                if self.line == self.row_lines {
+                    (self.rows, self.line) = (self.rows.add(1), 0);
+                }
+            }
+        }
+        self.left -= few;
+    }
+}
+
+/// C[i, n] += Σₚ A[p, i] · B[p, n] over a strip, while some of what is `ahead` is fetched.
 ///
 /// # Safety
-/// All pointers of `strip` must be valid as described there, the rows of B for `VECTORS` registers; nobody else may
-/// access the `ROWS × live` elements of C; and `(VECTORS − 1) · LANES < live ≤ VECTORS · LANES`.
+/// All pointers of `strip` must be valid as described there, the rows of B for `VECTORS` registers, and `ahead`'s pointers
+/// must be where they were; nobody else may access the `ROWS × live` elements of C; and
+/// `(VECTORS − 1) · LANES < live ≤ VECTORS · LANES`.
 #[inline(always)]
 pub(super) unsafe fn reduce<T: Element, S: Simd<T>, const ROWS: usize, const VECTORS: usize>(
     simd: S,
     strip: &Strip<T>,
+    ahead: &mut Ahead<T>,
 ) {
     let width = S::LANES * S::TILE_VECTORS;
     let last = strip.live - (VECTORS - 1) * S::LANES;
@@ -250,23 +292,18 @@ pub(super) unsafe fn reduce<T: Element, S: Simd<T>, const ROWS: usize, const VEC
     let mut acc = [[simd.splat(T::ZERO); VECTORS]; ROWS];
     // SAFETY: the pointers are valid as the caller vouches, and only live columns of C are accessed.
     unsafe {
+        let c = |i: usize, v: usize| strip.c.add(i * strip.c_stride + v * S::LANES);
         if !strip.first {
             for i in 0..ROWS {
-                for v in 0..VECTORS {
-                    acc[i][v] = load(simd, strip.c.add(i * strip.c_stride + v * S::LANES), lanes(v));
-                }
+                simd.prefetch_near(c(i, 0));
+                simd.prefetch_near(c(i, 0).wrapping_add(strip.live - 1));
             }
         }
-        let (mut a, mut b, mut after, mut ahead) = (strip.a, strip.b, strip.after, strip.ahead);
+        let (mut a, mut b) = (strip.a, strip.b);
         let mut rest = strip.count;
         while rest >= UNROLL {
+            ahead.fetch(simd);
             for _ in 0..UNROLL {
-                for line in 0..width.div_ceil(S::LINE) {
-                    simd.prefetch(after.wrapping_add(line * S::LINE));
-                }
-                after = after.wrapping_add(strip.after_stride);
-                simd.prefetch((*ahead).wrapping_add(strip.a_from));
-                ahead = ahead.add(1);
                 outer(simd, (*a).add(strip.a_from), b, &mut acc);
                 (a, b) = (a.add(1), b.add(width));
             }
@@ -276,9 +313,16 @@ pub(super) unsafe fn reduce<T: Element, S: Simd<T>, const ROWS: usize, const VEC
             outer(simd, (*a).add(strip.a_from), b, &mut acc);
             (a, b) = (a.add(1), b.add(width));
         }
+        if !strip.first {
+            for i in 0..ROWS {
+                for v in 0..VECTORS {
+                    acc[i][v] = simd.add(load(simd, c(i, v), lanes(v)), acc[i][v]);
+                }
+            }
+        }
         for i in 0..ROWS {
             for v in 0..VECTORS {
-                store(simd, acc[i][v], strip.c.add(i * strip.c_stride + v * S::LANES), lanes(v));
+                store(simd, acc[i][v], c(i, v), lanes(v));
             }
         }
     }
