@@ -1,7 +1,8 @@
 //! The one door to threads: a rayon pool whose size is a setting.
 //!
-//! Every function here divides work into pieces that depend on the shape alone, never on the number of threads, and
-//! combines nothing itself, so results are the same bits for any number of threads (design law 7).
+//! Every function here divides work into the pieces that its caller asks for, in no order, and combines nothing itself.
+//! Callers divide what is summed by the shape alone, so results are the same bits for any number of threads (design law
+//! 7); what is not summed, such as the rows of a product, they may divide by [`count`].
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, RwLock};

@@ -92,6 +92,15 @@ impl Simd<f32> for Avx512 {
     fn div(self, a: __m512, b: __m512) -> __m512 {
         unsafe { _mm512_div_ps(a, b) }
     }
+    /// An estimate of 14 bits and a step of Newton's, since a division takes as long as a dozen other instructions.
+    #[inline(always)]
+    fn reciprocal(self, a: __m512) -> __m512 {
+        unsafe {
+            let estimate = _mm512_rcp14_ps(a);
+            let missing = _mm512_fnmadd_ps(a, estimate, _mm512_set1_ps(1.0));
+            _mm512_fmadd_ps(estimate, missing, estimate)
+        }
+    }
     #[inline(always)]
     fn mul_add(self, a: __m512, b: __m512, c: __m512) -> __m512 {
         unsafe { _mm512_fmadd_ps(a, b, c) }

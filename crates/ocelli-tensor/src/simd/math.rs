@@ -45,5 +45,5 @@ pub fn exp<T: Element, S: Simd<T>>(simd: S, x: S::V) -> S::V {
 pub fn sigmoid<T: Element, S: Simd<T>>(simd: S, x: S::V) -> S::V {
     let one = simd.splat(T::ONE);
     let e = exp(simd, simd.sub(simd.splat(T::ZERO), x));
-    simd.div(one, simd.add(one, e))
+    simd.reciprocal(simd.add(one, e))
 }

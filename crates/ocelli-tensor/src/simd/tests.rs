@@ -24,6 +24,7 @@ impl<T: Element> Kernel<T> for Lanes<'_, T> {
         push("sub", simd.sub(va, vb), &|i| at(i) - bt(i), n);
         push("mul", simd.mul(va, vb), &|i| at(i) * bt(i), n);
         push("div", simd.div(va, vb), &|i| at(i) / bt(i), n);
+        push("reciprocal", simd.reciprocal(va), &|i| 1.0 / at(i), n);
         push("max", simd.max(va, vb), &|i| at(i).max(bt(i)), n);
         push("min", simd.min(va, vb), &|i| at(i).min(bt(i)), n);
         push("mul_add", simd.mul_add(va, vb, va), &|i| at(i) * bt(i) + at(i), n);
@@ -62,20 +63,35 @@ fn lanes_match_scalars() {
     check::<f64>(8e-16);
 }
 
-#[test]
-fn exp_saturates() {
-    struct Exp([f32; 16]);
-    impl Kernel<f32> for Exp {
-        type Output = Vec<f32>;
+/// A function of one register, at one number.
+fn at(isa: Isa, function: Function, x: f32) -> f32 {
+    struct At(Function, f32);
+    impl Kernel<f32> for At {
+        type Output = f32;
         #[inline(always)]
-        fn run<S: Simd<f32>>(self, simd: S) -> Vec<f32> {
-            let mut out = vec![0.0; S::LANES];
-            simd.store(math::exp(simd, simd.load(&self.0)), &mut out);
-            out
+        fn run<S: Simd<f32>>(self, simd: S) -> f32 {
+            let x = simd.splat(self.1);
+            simd.reduce_max(match self.0 {
+                Function::Exp => math::exp(simd, x),
+                Function::Sigmoid => math::sigmoid(simd, x),
+            })
         }
     }
+    f32::dispatch_on(isa, At(function, x))
+}
+
+enum Function {
+    Exp,
+    Sigmoid,
+}
+
+#[test]
+fn exp_and_sigmoid_saturate() {
     for &isa in available() {
-        assert!(f32::dispatch_on(isa, Exp([1000.0; 16])).iter().all(|x| *x > 1e38 && x.is_finite()));
-        assert!(f32::dispatch_on(isa, Exp([-1000.0; 16])).iter().all(|x| *x < 1e-37 && *x >= 0.0));
+        let most = at(isa, Function::Exp, 1000.0);
+        assert!(most > 1e38 && most.is_finite());
+        assert!((0.0..1e-37).contains(&at(isa, Function::Exp, -1000.0)));
+        assert_eq!(at(isa, Function::Sigmoid, 1000.0), 1.0);
+        assert!((0.0..1e-37).contains(&at(isa, Function::Sigmoid, -1000.0)));
     }
 }

@@ -1,11 +1,14 @@
 //! The gathered product: the loops around its tile.
 //!
 //! ```text
-//! task:    some rows × some panels           enough of them for every thread, cut by shape alone
-//!   panel:   its columns of C
-//!     block:   some of the depth taps · k      a piece of the panel that stays in the first-level cache
-//!       tile:    a few rows of C in registers    A is read where it lies, through the rows' pointers
+//! task:    some rows × some panels           enough of them for every thread
+//!   span:    some of k, for all taps           a piece of the rows that stays in the second-level cache
+//!     panel:   its columns of C
+//!       block:   some of the depth taps · k      a piece of the panel that stays in the first-level cache
+//!         tile:    a few rows of C in registers    A is read where it lies, through the rows' pointers
 //! ```
+
+use std::ops::Range;
 
 pub use super::tile::Finish;
 use super::tile::{self, Block, with_tile};
@@ -18,14 +21,17 @@ use crate::{Element, threads};
 /// Bytes of a panel that are multiplied at a time. As much as most first-level caches hold: it is read in order, so that
 /// what doesn't fit comes from the second level in time, while a smaller block would load and store C more often.
 const DEPTH_BYTES: usize = 32 * 1024;
-/// Bytes of A that a task walks again for every panel, meant to stay in the second-level cache.
+/// Bytes of A that are walked again for every panel, meant to stay in the second-level cache.
 const ROWS_BYTES: usize = 256 * 1024;
+/// Rows that a task has if there are as many: fewer would read B too often.
+const LEAST_ROWS: usize = 112;
 /// Bytes from a line of a first-level cache to the next of its set, and the rows of A whose lines a set can hold beside one
 /// of B: the cache has 8 ways or more.
 const SET_BYTES: usize = 4096;
 const SET_ROWS: usize = 7;
-/// Tasks that a product is cut into if it is large enough, and the multiply-adds that make a task worth it.
-const TASKS: usize = 32;
+/// Tasks for each thread, if a product is large enough, and the multiply-adds that make a task worth it. They add nothing
+/// up, so that their number may depend on that of the threads.
+const TASKS: usize = 8;
 const TASK_MACS: usize = 1 << 19;
 
 /// The left operand: rows of `columns` elements, of which group `g` reads `k` from `g · k` on.
@@ -133,8 +139,8 @@ impl Pieces {
     fn new<T: Element>(rows: usize, k: usize, b: &Packed<T>) -> Self {
         let a_bytes = rows * k * size_of::<T>();
         let macs = rows * b.depth * b.columns;
-        let wanted = (macs / TASK_MACS).clamp(1, TASKS).div_ceil(b.groups);
-        let mut row_chunks = a_bytes.div_ceil(ROWS_BYTES).max(1);
+        let wanted = (macs / TASK_MACS).clamp(1, TASKS * threads::count()).div_ceil(b.groups);
+        let mut row_chunks = a_bytes.div_ceil(ROWS_BYTES).min(rows / LEAST_ROWS).max(1);
         let mut panel_groups = 1;
         // Cutting rows makes every task read all of B, cutting panels all of A: cut what is larger.
         while row_chunks * panel_groups < wanted {
@@ -152,7 +158,7 @@ impl Pieces {
 }
 
 /// Piece `i` of `0..n` cut into nearly equal `pieces`.
-pub(crate) fn cut(n: usize, pieces: usize, i: usize) -> std::ops::Range<usize> {
+pub(crate) fn cut(n: usize, pieces: usize, i: usize) -> Range<usize> {
     n * i / pieces..n * (i + 1) / pieces
 }
 
@@ -165,8 +171,8 @@ struct Task<'a, T: Element> {
     onto: bool,
     zeros: &'a [T],
     group: usize,
-    rows: std::ops::Range<usize>,
-    panels: std::ops::Range<usize>,
+    rows: Range<usize>,
+    panels: Range<usize>,
 }
 
 impl<T: Element> Task<'_, T> {
@@ -228,7 +234,7 @@ pub struct Panels<'a, T: Element> {
     pub apart: usize,
     pub b: &'a Packed<T>,
     pub group: usize,
-    pub panels: std::ops::Range<usize>,
+    pub panels: Range<usize>,
     pub out: *mut T,
     /// Where the first panel's columns lie in a row of `out`.
     pub column: usize,
@@ -255,50 +261,82 @@ impl<T: Element> Kernel<T> for Tiles<'_, T> {
 
     #[inline(always)]
     fn run<S: Simd<T>>(self, simd: S) {
-        let this = self.0;
-        let (rows, k, taps) = (this.targets.len(), this.k, this.taps);
+        let Panels { taps, k, ref panels, .. } = self.0;
+        // A block is some whole taps, or a part of one.
+        let depth = block_depth(self.0.b);
+        let (tap_block, k_block) = ((depth / k).max(1), k.min(depth));
+        let row_bytes = self.0.targets.len() * size_of::<T>();
+        let span = (ROWS_BYTES / row_bytes.max(1) / k_block).max(1) * k_block;
+        for from in (0..k).step_by(span) {
+            let to = k.min(from + span);
+            for panel in panels.clone() {
+                for tap in (0..taps).step_by(tap_block) {
+                    for k_start in (from..to).step_by(k_block) {
+                        let (tap_end, k_end) = (taps.min(tap + tap_block), to.min(k_start + k_block));
+                        let next = if k_end < to {
+                            [panel, tap, k_end]
+                        } else if tap_end < taps {
+                            [panel, tap_end, from]
+                        } else if panel + 1 < panels.end {
+                            [panel + 1, 0, from]
+                        } else {
+                            [panels.start, 0, if to < k { to } else { 0 }]
+                        };
+                        self.block(simd, panel, tap..tap_end, k_start..k_end, self.b_rows(next));
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl<T: Element> Tiles<'_, T> {
+    /// The rows of B from some tap and `k` of a panel on.
+    fn b_rows(&self, [panel, tap, k]: [usize; 3]) -> *const T {
+        let Panels { b, group, k: depth, .. } = self.0;
+        b.panel(group, panel)[(tap * depth + k) * b.width..].as_ptr()
+    }
+
+    /// All rows times a block of a panel, while the rows of B at `b_next` are fetched.
+    #[inline(always)]
+    fn block<S: Simd<T>>(&self, simd: S, panel: usize, taps: Range<usize>, k: Range<usize>, b_next: *const T) {
+        let this = &self.0;
+        let (rows, first_column) = (this.targets.len(), panel * this.b.width);
+        let live = this.b.width.min(this.b.columns - first_column);
+        let vectors = live.div_ceil(S::LANES);
+        let (b, size) = (self.b_rows([panel, taps.start, k.start]), taps.len() * k.len() * this.b.width);
+        let first = taps.start == 0 && k.start == 0 && !this.onto;
+        let finish = this.finish.as_ref().filter(|_| taps.end == this.taps && k.end == this.k);
+        let sources = &this.sources[taps.start * rows..][..taps.len() * rows];
         // Rows whose addresses agree in these bits compete for one set of the first-level cache.
         let conflict = (this.apart * size_of::<T>()).is_multiple_of(SET_BYTES);
         let tiles = rows.div_ceil(if conflict { S::TILE_ROWS.min(SET_ROWS) } else { S::TILE_ROWS });
-        for panel in this.panels.clone() {
-            let first_column = panel * this.b.width;
-            let live = this.b.width.min(this.b.columns - first_column);
-            let b = this.b.panel(this.group, panel);
-            // A block is some whole taps, or a part of one.
-            let depth = block_depth(this.b);
-            let (tap_block, k_block) = ((depth / k.max(1)).max(1), k.min(depth));
-            for tap in (0..taps).step_by(tap_block) {
-                for k_start in (0..k).step_by(k_block) {
-                    let (tap_count, k_count) = (tap_block.min(taps - tap), k_block.min(k - k_start));
-                    let ends = tap + tap_count == taps && k_start + k_count == k;
-                    let rows_of_b = b[(tap * k + k_start) * this.b.width..].as_ptr();
-                    let size = tap_count * k_count * this.b.width;
-                    for t in 0..tiles {
-                        let tile = cut(rows, tiles, t);
-                        let block = Block {
-                            sources: this.sources[tap * rows + tile.start..].as_ptr(),
-                            stride: rows,
-                            taps: tap_count,
-                            k_start,
-                            k_count,
-                            b: rows_of_b,
-                            targets: this.targets[tile.clone()].as_ptr(),
-                            out: this.out,
-                            column: this.column + first_column,
-                            live,
-                            first: tap == 0 && k_start == 0 && !this.onto,
-                            finish: this.finish.as_ref().filter(|_| ends),
-                            next: rows_of_b.wrapping_add(size + t.min(tile::FETCHERS) * size / tile::FETCHERS),
-                        };
-                        let vectors = live.div_ceil(S::LANES);
-                        // SAFETY: the promise made to `Panels::run`; a panel has `taps · k` rows, and `vectors` is chosen by `live`.
-                        unsafe {
-                            with_tile!(S, tile.len(), vectors, |R, V| tile::gather::<T, S, R, V>(simd, &block));
-                            if let Some(curve) = block.finish.and_then(|finish| finish.curve) {
-                                tile::bend(simd, curve, &block, tile.len());
-                            }
-                        }
-                    }
+        for t in 0..tiles {
+            let tile = cut(rows, tiles, t);
+            // The first panel is the first to read the next tile's rows.
+            let fetches = this.taps == 1 && panel == this.panels.start && tile.end < rows;
+            let ahead = || std::array::from_fn(|i| sources[(tile.end + i).min(rows - 1)]);
+            let block = Block {
+                sources: sources[tile.start..].as_ptr(),
+                stride: rows,
+                taps: taps.len(),
+                k_start: k.start,
+                k_count: k.len(),
+                b,
+                targets: this.targets[tile.clone()].as_ptr(),
+                out: this.out,
+                column: this.column + first_column,
+                live,
+                first,
+                finish,
+                a_ahead: fetches.then(ahead),
+                b_ahead: b_next.wrapping_add(t % tile::FETCHERS * size / tile::FETCHERS),
+            };
+            // SAFETY: the promise made to `Panels::run`; a panel has `taps · k` rows, and `vectors` is chosen by `live`.
+            unsafe {
+                with_tile!(S, tile.len(), vectors, |R, V| tile::gather::<T, S, R, V>(simd, &block));
+                if let Some(curve) = finish.and_then(|finish| finish.curve) {
+                    tile::bend(simd, curve, &block, tile.len());
                 }
             }
         }

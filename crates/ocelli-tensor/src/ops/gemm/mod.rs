@@ -9,6 +9,7 @@
 //! [`grid`] says which pixel is whose source, [`tile`] holds the register tiles, and the loops around them stand in
 //! `gather` and `reduce`. Each C element is summed by one task in one order, whatever the number of threads.
 
+mod ahead;
 pub(crate) mod few;
 pub(crate) mod gather;
 pub(crate) mod grid;

@@ -6,8 +6,9 @@
 
 use std::ops::Range;
 
+use super::ahead::Ahead;
 use super::gather::{Rows, cut};
-use super::tile::{self, Ahead, Strip, with_tile};
+use super::tile::{self, Strip, UNROLL, with_tile};
 use super::{Grid, Shared, grid, pointers};
 use crate::memory::Scratch;
 use crate::simd::{Kernel, Simd};
@@ -217,8 +218,8 @@ impl<T: Element> Kernel<T> for Tiles<'_, T> {
                 Some(next) if !last => (&next[..count], None),
                 _ => (&this.ahead[..count], Some(&*b_ahead)),
             };
-            let steps = |columns_ahead| count * tiles * columns * columns_ahead / if last { m + n } else { m };
-            let mut ahead = Ahead::new::<S>(a_next, m, steps(m));
+            let calls = |share| count / UNROLL * tiles * columns * share / if last { m + n } else { m };
+            let mut ahead = Ahead::new::<S>(a_next, m, calls(m));
             for (i, b_strip) in b_strips.chunks_exact_mut(count * b_width).enumerate() {
                 let (column, live) = (i * b_width, b_width.min(n - i * b_width));
                 let b = this.b.wrapping_add(column);
@@ -232,7 +233,7 @@ impl<T: Element> Kernel<T> for Tiles<'_, T> {
                 for t in 0..tiles {
                     let (start, rows) = (starts[t], starts[t + 1] - starts[t]);
                     if let Some(rows) = b_next.take_if(|_| ahead.is_empty()) {
-                        ahead = Ahead::new::<S>(rows, n, steps(n));
+                        ahead = Ahead::new::<S>(rows, n, calls(n));
                     }
                     if copies && i == 0 {
                         let (live, strip) = (a_width.min(m - start), a_strips[t * strip..].as_mut_ptr());

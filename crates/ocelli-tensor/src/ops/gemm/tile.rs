@@ -7,6 +7,7 @@
 // Registers are named by their place in the tile.
 #![allow(clippy::needless_range_loop)]
 
+use super::ahead::Ahead;
 use crate::Element;
 use crate::ops::Activation;
 use crate::simd::Simd;
@@ -42,15 +43,19 @@ pub(super) struct Block<'a, T> {
     /// Whether C starts at zero rather than at what `out` holds.
     pub first: bool,
     pub finish: Option<&'a Finish<T>>,
-    /// Where to fetch cache lines for later.
-    pub next: *const T,
+    /// Where cache lines of B are fetched for later, and rows of A whose same `k` are, if any.
+    pub b_ahead: *const T,
+    pub a_ahead: Option<[*const T; ROWS_AHEAD]>,
 }
 
 /// Steps of the common dimension between two branches. Short taps (64 channels) would otherwise pay for a mispredicted
 /// loop end each.
-const UNROLL: usize = 4;
+pub(super) const UNROLL: usize = 4;
+
 /// Tiles that together fetch the rows of B which follow the block.
 pub(super) const FETCHERS: usize = 4;
+/// Rows of A that a tile may fetch.
+pub(super) const ROWS_AHEAD: usize = 16;
 
 /// Computes a block with a tile of `ROWS` rows and `VECTORS` registers.
 ///
@@ -63,6 +68,9 @@ pub(super) unsafe fn gather<T: Element, S: Simd<T>, const ROWS: usize, const VEC
     block: &Block<'_, T>,
 ) {
     let width = S::LANES * S::TILE_VECTORS;
+    // While a line of each row is read, a line of each row ahead is fetched, some at every turn of the loop.
+    let turns = S::LINE / UNROLL;
+    let fetched = ROWS.div_ceil(turns);
     // The live columns of the last register.
     let last = block.live - (VECTORS - 1) * S::LANES;
     let lanes = |v: usize| if v + 1 == VECTORS { last } else { S::LANES };
@@ -74,26 +82,26 @@ pub(super) unsafe fn gather<T: Element, S: Simd<T>, const ROWS: usize, const VEC
         for (i, out) in out.iter_mut().enumerate() {
             *out = block.out.add(*block.targets.add(i) + block.column);
         }
-        if !block.first {
+        if block.first {
+            for i in 0..ROWS {
+                simd.prefetch(out[i]);
+                simd.prefetch(out[i].wrapping_add(block.live - 1));
+            }
+        } else {
             for i in 0..ROWS {
                 for v in 0..VECTORS {
                     acc[i][v] = load(simd, out[i].add(v * S::LANES), lanes(v));
                 }
             }
-        } else {
+        }
+        if let Some(finish) = block.finish.filter(|finish| !finish.residual.is_null()) {
             for i in 0..ROWS {
-                simd.prefetch(out[i]);
-                simd.prefetch(out[i].wrapping_add(block.live - 1));
-            }
-            if let Some(finish) = block.finish.filter(|finish| !finish.residual.is_null()) {
-                for i in 0..ROWS {
-                    let residual = finish.residual.wrapping_add(*block.targets.add(i) + block.column);
-                    simd.prefetch(residual);
-                    simd.prefetch(residual.wrapping_add(block.live - 1));
-                }
+                let residual = finish.residual.wrapping_add(*block.targets.add(i) + block.column);
+                simd.prefetch(residual);
+                simd.prefetch(residual.wrapping_add(block.live - 1));
             }
         }
-        let (mut b, mut next) = (block.b, block.next);
+        let (mut b, mut b_ahead) = (block.b, block.b_ahead);
         for tap in 0..block.taps {
             let mut a = [std::ptr::null(); ROWS];
             for (i, a) in a.iter_mut().enumerate() {
@@ -102,8 +110,14 @@ pub(super) unsafe fn gather<T: Element, S: Simd<T>, const ROWS: usize, const VEC
             let mut k = 0;
             while k + UNROLL <= block.k_count {
                 for _ in 0..UNROLL * width / (FETCHERS * S::LINE) {
-                    simd.prefetch(next);
-                    next = next.wrapping_add(S::LINE);
+                    simd.prefetch(b_ahead);
+                    b_ahead = b_ahead.wrapping_add(S::LINE);
+                }
+                if let Some(rows) = &block.a_ahead {
+                    let turn = k / UNROLL % turns;
+                    for row in &rows[turn * fetched..][..fetched] {
+                        simd.prefetch(row.wrapping_add(block.k_start + k));
+                    }
                 }
                 for u in 0..UNROLL {
                     step(simd, &a, k + u, b.add(u * width), &mut acc);
@@ -227,51 +241,6 @@ pub(super) struct Strip<T> {
     pub c_stride: usize,
     /// Whether C starts at zero rather than at what it holds.
     pub first: bool,
-}
-
-/// The cache lines of some rows, to be fetched for later. A few at a time: what a processor has asked of memory is limited,
-/// and loads wait behind it.
-pub(super) struct Ahead<T> {
-    rows: *const *const T,
-    row_lines: usize,
-    /// The next line of `*rows`, and how many there are from it on.
-    line: usize,
-    left: usize,
-    /// Lines at a time.
-    few: usize,
-}
-
-impl<T: Element> Ahead<T> {
-    /// `columns` elements of each of `rows`, to be fetched within `steps` steps of tiles.
-    pub fn new<S: Simd<T>>(rows: &[*const T], columns: usize, steps: usize) -> Self {
-        let row_lines = columns.div_ceil(S::LINE);
-        let left = rows.len() * row_lines;
-        Ahead { rows: rows.as_ptr(), row_lines, line: 0, left, few: (left * UNROLL).div_ceil(steps.max(1)) }
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.left == 0
-    }
-
-    /// Fetches the next few lines.
-    ///
-    /// # Safety
-    /// The rows' pointers must still be where they were. What they point to need not be readable.
-    #[inline(always)]
-    unsafe fn fetch<S: Simd<T>>(&mut self, simd: S) {
-        let few = self.few.min(self.left);
-        for _ in 0..few {
-            // SAFETY: the caller's promise; there are lines left, so there is a row.
-            unsafe {
-                simd.prefetch((*self.rows).wrapping_add(self.line * S::LINE));
-                self.line += 1;
-                if self.line == self.row_lines {
-                    (self.rows, self.line) = (self.rows.add(1), 0);
-                }
-            }
-        }
-        self.left -= few;
-    }
 }
 
 /// C[i, n] += Σₚ A[p, i] · B[p, n] over a strip, while some of what is `ahead` is fetched.
