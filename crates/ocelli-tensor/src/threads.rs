@@ -4,11 +4,12 @@
 //! Callers divide what is summed by the shape alone, so results are the same bits for any number of threads (design law
 //! 7); what is not summed, such as the rows of a product, they may divide by [`count`].
 
+mod team;
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, RwLock};
 
 use rayon::ThreadPool;
-use rayon::prelude::*;
 
 use crate::simd::{self, Isa};
 
@@ -68,22 +69,33 @@ pub fn for_each_chunk2<A: Send, B: Send>(
     run_chunks2((a, chunk_a.max(1)), (b, chunk_b.max(1)), &f);
 }
 
-// The loops over rayon. They take the function as an object, so that they are compiled for few types of elements rather
+// The loops over tasks. They take the function as an object, so that they are compiled for few types of elements rather
 // than for every kernel.
 
 fn run(tasks: usize, f: &(dyn Fn(usize) + Sync)) {
     if is_serial(tasks) {
         return (0..tasks).for_each(f);
     }
-    enter(|isa| (0..tasks).into_par_iter().with_max_len(1).for_each(|i| simd::with_isa(isa, || f(i))));
+    let mut start = 0;
+    let part = |count| {
+        start += count;
+        start - count..start
+    };
+    enter(|isa| team::share(tasks, part, &|i| simd::with_isa(isa, || f(i))));
 }
 
 fn run_chunks<T: Send>(data: &mut [T], chunk: usize, f: &(dyn Fn(usize, &mut [T]) + Sync)) {
-    if is_serial(data.len().div_ceil(chunk)) {
+    let tasks = data.len().div_ceil(chunk);
+    if is_serial(tasks) {
         return data.chunks_mut(chunk).enumerate().for_each(|(i, chunk)| f(i, chunk));
     }
-    let chunks = data.par_chunks_mut(chunk).enumerate().with_max_len(1);
-    enter(|isa| chunks.for_each(|(i, chunk)| simd::with_isa(isa, || f(i, chunk))));
+    let (mut rest, mut start) = (data, 0);
+    let part = |count| {
+        let first = start;
+        start += count;
+        (first..).zip(cut_off(&mut rest, count * chunk).chunks_mut(chunk))
+    };
+    enter(|isa| team::share(tasks, part, &|(i, chunk)| simd::with_isa(isa, || f(i, chunk))));
 }
 
 fn run_chunks2<A: Send, B: Send>(
@@ -91,11 +103,27 @@ fn run_chunks2<A: Send, B: Send>(
     (b, chunk_b): (&mut [B], usize),
     f: &OnPair<'_, A, B>,
 ) {
-    if is_serial(a.len().div_ceil(chunk_a)) {
+    let tasks = a.len().div_ceil(chunk_a).min(b.len().div_ceil(chunk_b));
+    if is_serial(tasks) {
         return a.chunks_mut(chunk_a).zip(b.chunks_mut(chunk_b)).enumerate().for_each(|(i, (a, b))| f(i, a, b));
     }
-    let chunks = a.par_chunks_mut(chunk_a).zip(b.par_chunks_mut(chunk_b)).enumerate().with_max_len(1);
-    enter(|isa| chunks.for_each(|(i, (a, b))| simd::with_isa(isa, || f(i, a, b))));
+    let (mut rest_a, mut rest_b, mut start) = (a, b, 0);
+    let part = |count| {
+        let first = start;
+        start += count;
+        let [a, b] = [count * chunk_a, count * chunk_b];
+        let pairs = cut_off(&mut rest_a, a).chunks_mut(chunk_a).zip(cut_off(&mut rest_b, b).chunks_mut(chunk_b));
+        (first..).zip(pairs)
+    };
+    enter(|isa| team::share(tasks, part, &|(i, (a, b))| simd::with_isa(isa, || f(i, a, b))));
+}
+
+/// Takes up to `n` elements from the front of a slice.
+fn cut_off<'a, T>(rest: &mut &'a mut [T], n: usize) -> &'a mut [T] {
+    let n = n.min(rest.len());
+    let (first, others) = std::mem::take(rest).split_at_mut(n);
+    *rest = others;
+    first
 }
 
 /// What [`for_each_chunk2`] calls.

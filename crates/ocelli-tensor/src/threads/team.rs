@@ -1,0 +1,100 @@
+//! How the threads of the pool share the pieces of a kernel.
+//!
+//! A network is hundreds of kernels, many of which take some ten microseconds, as long as it takes to wake a thread that
+//! sleeps. So threads that have run out of work look for more for a while before they do: those of the pool
+//! ([`keep_awake`]), and the one that waits for a kernel's last pieces ([`Team::wait`]).
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rayon::Yield;
+
+/// The parts into which pieces are divided first, at most: one for each thread, or for several if there are more.
+const PARTS: usize = 16;
+/// How long a thread looks for work before it sleeps.
+const AWAKE: Duration = Duration::from_micros(200);
+
+/// The pieces of a kernel. Each thread begins with a part of its own, the same one in kernels of like shape, so that what
+/// it has written is near when it reads it; then it takes what others have left.
+struct Team<'f, I: Iterator> {
+    parts: [Mutex<Option<I>>; PARTS],
+    used: usize,
+    pieces: usize,
+    done: AtomicUsize,
+    f: &'f (dyn Fn(I::Item) + Sync),
+}
+
+/// Calls `f` with all of `pieces` pieces on the threads of the current pool. `part` makes the iterators over them: it is
+/// told how many of the following pieces each has.
+pub(super) fn share<I: Iterator + Send>(pieces: usize, mut part: impl FnMut(usize) -> I, f: &(dyn Fn(I::Item) + Sync)) {
+    let threads = rayon::current_num_threads().min(pieces);
+    let used = threads.min(PARTS);
+    let parts =
+        std::array::from_fn(|i| Mutex::new((i < used).then(|| part(pieces * (i + 1) / used - pieces * i / used))));
+    let team = Team { parts, used, pieces, done: AtomicUsize::new(0), f };
+    keep_awake();
+    rayon::join(
+        || {
+            team.work();
+            team.wait();
+        },
+        || team.spread(threads - 1),
+    );
+}
+
+impl<I: Iterator + Send> Team<'_, I> {
+    /// Lets so many threads work, this one first.
+    fn spread(&self, threads: usize) {
+        match threads {
+            0 => {}
+            1 => self.work(),
+            _ => drop(rayon::join(|| self.work(), || self.spread(threads - 1))),
+        }
+    }
+
+    /// Does pieces until there are none.
+    fn work(&self) {
+        let own = rayon::current_thread_index().unwrap_or(0);
+        for i in 0..self.used {
+            let part = &self.parts[(own + i) % self.used];
+            let next = || part.lock().unwrap_or_else(PoisonError::into_inner).as_mut().and_then(Iterator::next);
+            while let Some(piece) = next() {
+                (self.f)(piece);
+                self.done.fetch_add(1, Ordering::Release);
+            }
+        }
+    }
+
+    /// Waits for the pieces that other threads have begun, if not for too long: a piece may have failed, or its thread may
+    /// have lost its processor.
+    fn wait(&self) {
+        stay_awake(|| (self.done.load(Ordering::Acquire) < self.pieces).then_some(false));
+    }
+}
+
+/// Calls `look` again and again, until it returns nothing, or has not found work (`true`) for [`AWAKE`].
+fn stay_awake(mut look: impl FnMut() -> Option<bool>) {
+    let mut since = Instant::now();
+    while let Some(found) = look() {
+        if found {
+            since = Instant::now();
+        } else if since.elapsed() > AWAKE {
+            break;
+        }
+        std::hint::spin_loop();
+    }
+}
+
+/// Keeps the pool's other threads looking for work.
+fn keep_awake() {
+    static AWAKE_THREADS: AtomicUsize = AtomicUsize::new(0);
+    let others = rayon::current_num_threads() - 1;
+    let one_more = |awake| (awake < others).then_some(awake + 1);
+    while AWAKE_THREADS.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok() {
+        rayon::spawn(|| {
+            stay_awake(|| Some(rayon::yield_now() == Some(Yield::Executed)));
+            AWAKE_THREADS.fetch_sub(1, Ordering::Relaxed);
+        });
+    }
+}
