@@ -47,6 +47,33 @@ pub fn same_bits<T: Element>(f: impl Fn() -> Vec<Tensor<T>>) {
     }
 }
 
+/// A result by the definition, in double precision, and what its rounding errors are proportional to: for each element the
+/// sum of its addends' magnitudes. (The result itself may be next to nothing where addends cancel.)
+pub struct Sum {
+    pub value: Tensor<f64>,
+    magnitude: Tensor<f64>,
+}
+
+impl Sum {
+    pub fn zeros<T: Element>(like: &Tensor<T>) -> Self {
+        Sum { value: Tensor::zeros(*like.shape()), magnitude: Tensor::zeros(*like.shape()) }
+    }
+
+    /// Adds `share · product` to an element. The errors of a share, which is at most 1, are absolute: it counts as 1.
+    pub fn add(&mut self, at: usize, share: f64, product: f64) {
+        self.value.data_mut()[at] += share * product;
+        self.magnitude.data_mut()[at] += product.abs();
+    }
+
+    /// The largest error of `got`, relative to the largest magnitude.
+    pub fn error<T: Element>(&self, got: &Tensor<T>) -> f64 {
+        assert_eq!(got.shape(), self.value.shape());
+        let differences = got.data().iter().zip(self.value.data()).map(|(a, b)| (a.to_f64() - b).abs());
+        let error = differences.fold(0.0, |worst, error| if error <= worst { worst } else { error });
+        if error == 0.0 { 0.0 } else { error / self.magnitude.data().iter().copied().fold(0.0, f64::max) }
+    }
+}
+
 /// Σ aᵢ bᵢ
 pub fn dot<T: Element>(a: &Tensor<T>, b: &Tensor<T>) -> f64 {
     assert_eq!(a.shape(), b.shape());

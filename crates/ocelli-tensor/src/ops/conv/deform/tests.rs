@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::ops::testing::{Rng, on_every_isa};
+use crate::ops::testing::{Rng, Sum, on_every_isa};
 use crate::ops::{Activation, Padding, activation, add, conv2d, conv2d_backward_input, conv2d_backward_weight};
 
 #[derive(Debug, Clone, Copy)]
@@ -56,32 +56,6 @@ fn run<T: Element>(o: &Operands<T>, attributes: &DeformConv2d) -> Vec<Tensor<T>>
         deform_conv2d_backward_input(dy, x, offset, mask, w, attributes).unwrap();
     let dw = deform_conv2d_backward_weight(dy, x, offset, mask, w.shape(), attributes).unwrap();
     [y, dx, doffset].into_iter().chain(dmask).chain([dw]).collect()
-}
-
-/// A result of the definition, and what its rounding errors are proportional to: for each element the sum of its addends'
-/// magnitudes, with bilinear weights, whose own errors are absolute, taken as 1.
-struct Sum {
-    value: Tensor<f64>,
-    magnitude: Tensor<f64>,
-}
-
-impl Sum {
-    fn zeros(like: &Tensor<f64>) -> Self {
-        Sum { value: Tensor::zeros(like.shape()), magnitude: Tensor::zeros(like.shape()) }
-    }
-
-    fn add(&mut self, at: usize, share: f64, product: f64) {
-        self.value.data_mut()[at] += share * product;
-        self.magnitude.data_mut()[at] += product.abs();
-    }
-
-    /// The largest error of `got`, relative to the largest magnitude.
-    fn error(&self, got: &Tensor<f64>) -> f64 {
-        assert_eq!(got.shape(), self.value.shape());
-        let differences = got.data().iter().zip(self.value.data()).map(|(a, b)| (a - b).abs());
-        let error = differences.fold(0.0, |worst, error| if error <= worst { worst } else { error });
-        if error == 0.0 { 0.0 } else { error / self.magnitude.data().iter().copied().fold(0.0, f64::max) }
-    }
 }
 
 /// The definition in plain loops; the results are those of [`run`].
