@@ -95,7 +95,7 @@ overfits! {
     alexnet "AlexNet": |b, o| {
         let config = alexnet::Config { channels: [16, 32, 48, 32, 32], hidden: 128, ..alexnet::ALEXNET };
         Ok(Box::new(alexnet::AlexNet::new(b, &config, o)?))
-    }, 64, 0.01;
+    }, 64, 0.005;
     vgg "VGG": |b, o| {
         let config = vgg::Config { width: 8, hidden: 128, ..vgg::Config::new(vgg::VGG11, false) };
         Ok(Box::new(vgg::Vgg::new(b, &config, o)?))
