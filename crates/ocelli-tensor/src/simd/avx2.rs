@@ -68,10 +68,6 @@ impl Simd<f32> for Avx2 {
         unsafe { _mm_prefetch::<_MM_HINT_T1>(src.cast()) }
     }
     #[inline(always)]
-    fn prefetch_near(self, src: *const f32) {
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(src.cast()) }
-    }
-    #[inline(always)]
     fn add(self, a: __m256, b: __m256) -> __m256 {
         unsafe { _mm256_add_ps(a, b) }
     }

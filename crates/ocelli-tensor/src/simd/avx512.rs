@@ -73,10 +73,6 @@ impl Simd<f32> for Avx512 {
         unsafe { _mm_prefetch::<_MM_HINT_T1>(src.cast()) }
     }
     #[inline(always)]
-    fn prefetch_near(self, src: *const f32) {
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(src.cast()) }
-    }
-    #[inline(always)]
     fn add(self, a: __m512, b: __m512) -> __m512 {
         unsafe { _mm512_add_ps(a, b) }
     }

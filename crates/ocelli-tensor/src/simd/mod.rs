@@ -112,9 +112,6 @@ pub trait Simd<T: Element>: Copy + Send + Sync + 'static {
     /// Asks for the cache line of `src`, which may be any pointer, to be brought into the second-level cache.
     #[inline(always)]
     fn prefetch(self, _src: *const T) {}
-    /// As [`prefetch`](Self::prefetch), into the first-level cache, for what is used within a few hundred steps.
-    #[inline(always)]
-    fn prefetch_near(self, _src: *const T) {}
     /// a + b
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
     /// a − b

@@ -98,3 +98,36 @@ fn keep_awake() {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+
+    fn on_threads<R: Send>(threads: usize, f: impl FnOnce() -> R + Send) -> R {
+        rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(f)
+    }
+
+    #[test]
+    fn every_piece_is_done_once() {
+        for threads in [2, 3, 2 * PARTS + 1] {
+            for pieces in [2, 3, PARTS - 1, PARTS, 100, 1001] {
+                let done: Vec<AtomicUsize> = (0..pieces).map(|_| AtomicUsize::new(0)).collect();
+                let mut start = 0;
+                let part = |count| {
+                    start += count;
+                    start - count..start
+                };
+                on_threads(threads, || share(pieces, part, &|i| drop(done[i].fetch_add(1, Ordering::Relaxed))));
+                assert!(done.iter().all(|done| done.load(Ordering::Relaxed) == 1), "{pieces} on {threads} threads");
+            }
+        }
+    }
+
+    #[test]
+    fn a_panic_reaches_the_caller() {
+        let fails = || on_threads(3, || share(9, |count| 0..count, &|i| assert!(i != 1, "a piece fails")));
+        assert!(catch_unwind(AssertUnwindSafe(fails)).is_err());
+    }
+}

@@ -16,6 +16,8 @@ use crate::{Element, Tensor, threads};
 
 /// Pixels that are multiplied at a time: strips of A and of B, together at most 24 KiB, stay in the first-level cache.
 pub(crate) const PIXEL_BLOCK: usize = 128;
+/// Pixels of a part.
+const PART_PIXELS: usize = 256;
 /// Tasks that a product is cut into if it is large enough, and the multiply-adds that make a task worth it.
 const TASKS: usize = 32;
 const TASK_MACS: usize = 1 << 19;
@@ -40,7 +42,7 @@ pub(crate) fn reduce<T: Element>(grid: &Grid, a: Rows<'_, T>, b: Rows<'_, T>, gr
 
     let wanted = (pixels * out.len() / TASK_MACS).clamp(1, TASKS).div_ceil(groups);
     let mut parts = 1;
-    while parts < wanted && pixels >= 2 * parts * PIXEL_BLOCK && 2 * parts * size_of_val(out) <= PARTS_BYTES {
+    while parts < wanted && pixels >= 2 * parts * PART_PIXELS && 2 * parts * size_of_val(out) <= PARTS_BYTES {
         parts *= 2;
     }
     // Slices add nothing up, so that their number may depend on that of the threads: each copies what it multiplies.

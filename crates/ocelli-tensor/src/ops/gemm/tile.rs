@@ -264,8 +264,9 @@ pub(super) unsafe fn reduce<T: Element, S: Simd<T>, const ROWS: usize, const VEC
         let c = |i: usize, v: usize| strip.c.add(i * strip.c_stride + v * S::LANES);
         if !strip.first {
             for i in 0..ROWS {
-                simd.prefetch_near(c(i, 0));
-                simd.prefetch_near(c(i, 0).wrapping_add(strip.live - 1));
+                for v in 0..VECTORS {
+                    acc[i][v] = load(simd, c(i, v), lanes(v));
+                }
             }
         }
         let (mut a, mut b) = (strip.a, strip.b);
@@ -281,13 +282,6 @@ pub(super) unsafe fn reduce<T: Element, S: Simd<T>, const ROWS: usize, const VEC
         for _ in 0..rest {
             outer(simd, (*a).add(strip.a_from), b, &mut acc);
             (a, b) = (a.add(1), b.add(width));
-        }
-        if !strip.first {
-            for i in 0..ROWS {
-                for v in 0..VECTORS {
-                    acc[i][v] = simd.add(load(simd, c(i, v), lanes(v)), acc[i][v]);
-                }
-            }
         }
         for i in 0..ROWS {
             for v in 0..VECTORS {
