@@ -119,7 +119,10 @@ mod tests {
                     start += count;
                     start - count..start
                 };
-                on_threads(threads, || share(pieces, part, &|i| drop(done[i].fetch_add(1, Ordering::Relaxed))));
+                let count = |i: usize| {
+                    done[i].fetch_add(1, Ordering::Relaxed);
+                };
+                on_threads(threads, || share(pieces, part, &count));
                 assert!(done.iter().all(|done| done.load(Ordering::Relaxed) == 1), "{pieces} on {threads} threads");
             }
         }
