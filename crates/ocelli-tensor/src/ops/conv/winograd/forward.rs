@@ -19,11 +19,12 @@ use crate::{Element, Tensor, threads};
 /// take half a megabyte. 28 tiles are whole register tiles for AVX-512, and nearly so for AVX2.
 const OWN: [usize; 2] = [28, 64];
 /// Tiles and output channels of a task where V is shared: U is read once by every so many tiles, V by so many channels.
-const SHARED: [usize; 2] = [56, 32];
+const SHARED: [usize; 2] = [56, 64];
 /// With fewer tasks than this, V is shared.
 const OWN_TASKS: usize = 16;
-/// Tasks that a product with a shared V is cut into if it is large enough, and the multiply-adds that make one worth it.
-const TASKS: usize = 32;
+/// Tasks for each thread that a product with a shared V is cut into if it is large enough, and the multiply-adds that make
+/// one worth it. They add nothing up, so that their number may depend on that of the threads; more would read U or V again.
+const TASKS: usize = 4;
 const TASK_MACS: usize = 1 << 19;
 /// Fewer tiles than this are not worth reading U for.
 const LEAST_TILES: usize = 12;
@@ -88,7 +89,7 @@ pub(in super::super) fn forward<T: Element>(
             let tiles = cut(count, chunks, i);
             pass.dispatch(Step::Input { first: tiles.start, tiles, v });
         });
-        let wanted = (frequencies * count * cin * cout / TASK_MACS).clamp(1, TASKS);
+        let wanted = (frequencies * count * cin * cout / TASK_MACS).clamp(1, TASKS * threads::count());
         let (blocks, groups) = (count.div_ceil(SHARED[0]), groups(SHARED[1]));
         let groups = groups.max(wanted.div_ceil(blocks.max(1))).min(u.panels());
         let blocks = blocks.max(wanted.div_ceil(groups).min(count / LEAST_TILES));

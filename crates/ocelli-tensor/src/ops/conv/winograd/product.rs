@@ -4,6 +4,7 @@
 //! all columns of a panel exist, so that a tile of few addends has little to set up. Panels are large and used once by
 //! every block of tiles, so the next one is fetched while one is multiplied.
 
+use std::hint::black_box;
 use std::ops::Range;
 
 use super::planes::View;
@@ -13,7 +14,7 @@ use crate::simd::{self, Kernel, Simd};
 
 /// Addends of a block, so that a block of a panel (with 16 columns, 16 KiB) stays in the first-level cache.
 const DEPTH_BLOCK: usize = 256;
-/// Steps along the depth from one fetched cache line to the next. Loops of this length are unrolled.
+/// Steps along the depth between two turns of fetching. Loops of this length are unrolled.
 const STEPS: usize = 4;
 
 /// Columns of a panel on the current instruction set.
@@ -54,17 +55,17 @@ pub(super) unsafe fn multiply<T: Element, S: Simd<T>>(
                 let part = cut(rows.len(), tiles, t);
                 let tile = Tile {
                     a: v.at(f, rows.start + part.start, start),
-                    a_strides: [v.width, 1],
+                    a_stride: v.width,
                     b: b.as_ptr(),
                     depth,
                     c: m.at(f, part.start, (panel - panels.start) * width),
                     c_stride: m.width,
                     first: start == 0,
                     // The next block of the panel, or of the next frequency, which lies behind it.
-                    next: fetched::<T, S>(b.as_ptr_range().end, t, depth),
+                    next: fetched::<T, S>(b.as_ptr_range().end, t, depth * width),
                 };
                 // SAFETY: the rows and panels exist, as asserted; the rest is the caller's promise.
-                unsafe { with_tile!(S, part.len(), S::TILE_VECTORS, |R, V| tile.run::<S, R, V>(simd)) }
+                unsafe { with_tile!(S, part.len(), S::TILE_VECTORS, |R, V| tile.run::<S, R, V, false>(simd)) }
             }
         }
     }
@@ -107,16 +108,16 @@ pub(super) unsafe fn accumulate<T: Element, S: Simd<T>>(
                     unsafe {
                         let tile = Tile {
                             a: a.add(part.start),
-                            a_strides: [1, width],
+                            a_stride: width,
                             b: d.at(f, start, column),
                             depth,
                             c: sums.c.add(row * sums.stride + column),
                             c_stride: sums.stride,
                             first: sums.first && start == 0,
                             // The next panel of v.
-                            next: fetched::<T, S>(a.wrapping_add(v.rows * width), t, depth),
+                            next: fetched::<T, S>(a.wrapping_add(v.rows * width), t, depth * width),
                         };
-                        with_tile!(S, part.len(), S::TILE_VECTORS, |R, V| tile.run::<S, R, V>(simd));
+                        with_tile!(S, part.len(), S::TILE_VECTORS, |R, V| tile.run::<S, R, V, true>(simd));
                     }
                 }
             }
@@ -124,16 +125,22 @@ pub(super) unsafe fn accumulate<T: Element, S: Simd<T>>(
     }
 }
 
-/// Where tile `t` of the same panel begins to fetch, so that together they fetch what lies at `next`.
-#[inline(always)]
-fn fetched<T: Element, S: Simd<T>>(next: *const T, t: usize, depth: usize) -> *const T {
-    next.wrapping_add(t * (depth / STEPS) * S::LINE)
+/// Tiles that together fetch the block that follows theirs. A block may have as few, if its tiles have many rows; what they
+/// leave out comes late from memory.
+const fn fetchers<T: Element, S: Simd<T>>() -> usize {
+    if S::TILE_ROWS > 8 { 2 } else { 4 }
 }
 
-/// A register tile's operands. `A[i, k]` lies at `a + i · a_strides[0] + k · a_strides[1]`, B is a panel, C has rows.
+/// Where tile `t` of a block begins to fetch, so that together they fetch the `size` elements at `next`.
+#[inline(always)]
+fn fetched<T: Element, S: Simd<T>>(next: *const T, t: usize, size: usize) -> *const T {
+    next.wrapping_add(t % fetchers::<T, S>() * size / fetchers::<T, S>())
+}
+
+/// A register tile's operands. Rows of A and C lie at equal distances, B is a panel.
 struct Tile<T> {
     a: *const T,
-    a_strides: [usize; 2],
+    a_stride: usize,
     b: *const T,
     depth: usize,
     c: *mut T,
@@ -145,19 +152,22 @@ struct Tile<T> {
 }
 
 impl<T: Element> Tile<T> {
-    /// C = A · B or C += A · B.
+    /// C = A · B or C += A · B; with `TRANSPOSED`, A is what the transpose of `a` holds, which is a panel.
     ///
     /// # Safety
     /// The pointers must be valid for `ROWS` rows, `depth`, and `VECTORS` registers, and C be the caller's.
     #[inline(always)]
-    unsafe fn run<S: Simd<T>, const ROWS: usize, const VECTORS: usize>(self, simd: S) {
+    unsafe fn run<S: Simd<T>, const ROWS: usize, const VECTORS: usize, const TRANSPOSED: bool>(self, simd: S) {
+        // Known when compiled, so that a step's elements of A need no addresses of their own.
+        let (from_row, from_step) = if TRANSPOSED { (1, S::LANES * S::TILE_VECTORS) } else { (self.a_stride, 1) };
         let mut acc = [[simd.splat(T::ZERO); VECTORS]; ROWS];
         let mut a = [self.a; ROWS];
         let (mut b, mut next) = (self.b, self.next);
         // SAFETY: the caller's promise.
         unsafe {
             for i in 0..ROWS {
-                a[i] = self.a.add(i * self.a_strides[0]);
+                // Of unknown origin: a compiler that sees the stride keeps addresses in step, and spills the tile for it.
+                a[i] = black_box(self.a.add(i * from_row));
             }
             if !self.first {
                 for i in 0..ROWS {
@@ -166,19 +176,21 @@ impl<T: Element> Tile<T> {
                     }
                 }
             }
-            let (mut at, step) = (0, self.a_strides[1]);
-            for _ in 0..self.depth / STEPS {
-                simd.prefetch(next);
-                next = next.wrapping_add(S::LINE);
-                for _ in 0..STEPS {
-                    add(simd, &mut acc, &a, at, b);
-                    at += step;
-                    b = b.add(VECTORS * S::LANES);
+            let mut k = 0;
+            while k + STEPS <= self.depth {
+                for _ in 0..STEPS * VECTORS * S::LANES / (fetchers::<T, S>() * S::LINE) {
+                    simd.prefetch(next);
+                    next = next.wrapping_add(S::LINE);
                 }
+                for step in 0..STEPS {
+                    add(simd, &mut acc, &a, (k + step) * from_step, b.add(step * VECTORS * S::LANES));
+                }
+                k += STEPS;
+                b = b.add(STEPS * VECTORS * S::LANES);
             }
-            for _ in 0..self.depth % STEPS {
-                add(simd, &mut acc, &a, at, b);
-                at += step;
+            while k < self.depth {
+                add(simd, &mut acc, &a, k * from_step, b);
+                k += 1;
                 b = b.add(VECTORS * S::LANES);
             }
             for i in 0..ROWS {
