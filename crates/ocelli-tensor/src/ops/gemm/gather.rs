@@ -313,6 +313,7 @@ impl<T: Element> Tiles<'_, T> {
         let tiles = rows.div_ceil(if conflict { S::TILE_ROWS.min(SET_ROWS) } else { S::TILE_ROWS });
         for t in 0..tiles {
             let tile = cut(rows, tiles, t);
+            let fetchers = tile::fetchers(tile.len());
             // The first panel is the first to read the next tile's rows.
             let fetches = this.taps == 1 && panel == this.panels.start && tile.end < rows;
             let ahead = || std::array::from_fn(|i| sources[(tile.end + i).min(rows - 1)]);
@@ -330,7 +331,7 @@ impl<T: Element> Tiles<'_, T> {
                 first,
                 finish,
                 a_ahead: fetches.then(ahead),
-                b_ahead: b_next.wrapping_add(t % tile::FETCHERS * size / tile::FETCHERS),
+                b_ahead: b_next.wrapping_add(t % fetchers * size / fetchers),
             };
             // SAFETY: the promise made to `Panels::run`; a panel has `taps · k` rows, and `vectors` is chosen by `live`.
             unsafe {

@@ -52,8 +52,11 @@ pub(super) struct Block<'a, T> {
 /// loop end each.
 pub(super) const UNROLL: usize = 4;
 
-/// Tiles that together fetch the rows of B which follow the block.
-pub(super) const FETCHERS: usize = 4;
+/// Tiles of so many rows that together fetch the rows of B which follow the block. Tiles of few rows have no others beside
+/// them, since rows are cut evenly.
+pub(super) const fn fetchers(rows: usize) -> usize {
+    if rows <= 4 { 1 } else { 4 }
+}
 /// Rows of A that a tile may fetch.
 pub(super) const ROWS_AHEAD: usize = 16;
 
@@ -109,7 +112,7 @@ pub(super) unsafe fn gather<T: Element, S: Simd<T>, const ROWS: usize, const VEC
             }
             let mut k = 0;
             while k + UNROLL <= block.k_count {
-                for _ in 0..UNROLL * width / (FETCHERS * S::LINE) {
+                for _ in 0..UNROLL * width / (fetchers(ROWS) * S::LINE) {
                     simd.prefetch(b_ahead);
                     b_ahead = b_ahead.wrapping_add(S::LINE);
                 }
