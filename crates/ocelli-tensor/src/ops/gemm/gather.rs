@@ -31,7 +31,7 @@ const SET_BYTES: usize = 4096;
 const SET_ROWS: usize = 7;
 /// Tasks for each thread, if a product is large enough, and the multiply-adds that make a task worth it. They add nothing
 /// up, so that their number may depend on that of the threads.
-const TASKS: usize = 8;
+const TASKS: usize = 4;
 const TASK_MACS: usize = 1 << 19;
 
 /// The left operand: rows of `columns` elements, of which group `g` reads `k` from `g · k` on.
