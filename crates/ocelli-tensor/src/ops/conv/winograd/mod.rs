@@ -58,8 +58,8 @@ pub(super) fn outputs(g: &Geometry, pass: Pass) -> usize {
     if small { SMALL_OUTPUTS } else { OUTPUTS }
 }
 
-/// A number of a weight, read once: from memory, since the weights of a network's other layers come in between. As long as a
-/// few steps of a register tile take.
+/// A number of a weight, read once: from memory, since the weights of a network's other layers come in between. It takes as
+/// long as about so many multiply-adds as a register has lanes.
 fn read_weight() -> f64 {
     product::panel_width::<f32>() as f64 / 2.0
 }
