@@ -15,8 +15,7 @@ use super::Buffer;
 const KEPT: usize = 1 << 20;
 
 thread_local! {
-    /// The thread's blocks that are not in use. The last to come back is the first to be taken: calls that are nested
-    /// alike get the same blocks again, which have grown to what they need.
+    /// The thread's blocks that are not in use.
     static IDLE: RefCell<Vec<Buffer<u8>>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -28,8 +27,9 @@ pub(crate) struct Scratch<T> {
 
 impl<T: Pod> Scratch<T> {
     pub fn new(len: usize) -> Self {
-        let mut bytes = IDLE.with_borrow_mut(Vec::pop).unwrap_or_default();
-        bytes.resize(len * size_of::<T>());
+        let size = len * size_of::<T>();
+        let mut bytes = if size <= KEPT { IDLE.with_borrow_mut(|idle| take(idle, size)) } else { Buffer::default() };
+        bytes.resize(size);
         Scratch { bytes, element: PhantomData }
     }
 
@@ -38,6 +38,14 @@ impl<T: Pod> Scratch<T> {
         scratch.fill(T::zeroed());
         scratch
     }
+}
+
+/// The smallest block that has `size` bytes, else the largest, which is to grow: whatever order blocks come back in, calls
+/// that are repeated find what they need.
+fn take(idle: &mut Vec<Buffer<u8>>, size: usize) -> Buffer<u8> {
+    // Blocks that are too small come last.
+    let rank = |&i: &usize| (idle[i].capacity() < size, idle[i].capacity().abs_diff(size));
+    (0..idle.len()).min_by_key(rank).map(|i| idle.swap_remove(i)).unwrap_or_default()
 }
 
 impl<T: Pod> Deref for Scratch<T> {
