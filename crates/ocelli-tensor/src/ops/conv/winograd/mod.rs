@@ -58,8 +58,8 @@ pub(super) fn outputs(g: &Geometry, pass: Pass) -> usize {
     if small { SMALL_OUTPUTS } else { OUTPUTS }
 }
 
-/// A number of a weight, read once: from memory, since the weights of a network's other layers come in between. It takes as
-/// long as about half a panel's columns have multiply-adds a row: a register's, with AVX2 and AVX-512.
+/// A number of a weight, read once: from memory, since the weights of a network's other layers come in between. It takes
+/// about as long as half as many multiply-adds as a panel has columns (a register has lanes, with AVX2 and AVX-512).
 fn read_weight() -> f64 {
     product::panel_width::<f32>() as f64 / 2.0
 }
