@@ -135,10 +135,8 @@ pub trait Simd<T: Element>: Copy + Send + Sync + 'static {
     fn sqrt(self, a: Self::V) -> Self::V;
     /// `yes` where a > b, else `no`.
     fn select_gt(self, a: Self::V, b: Self::V, yes: Self::V, no: Self::V) -> Self::V;
-    /// The nearest integral value, ties to even.
-    fn round(self, a: Self::V) -> Self::V;
-    /// 2ⁿ for integral n within the exponent's range of normal numbers.
-    fn exp2_integral(self, n: Self::V) -> Self::V;
+    /// a · 2ⁿ for integral n, where 2ⁿ is a normal number.
+    fn scale_exp2(self, a: Self::V, n: Self::V) -> Self::V;
     /// Lane `i` of each run of `group` lanes, in all lanes of that run; `group` divides `LANES`.
     #[inline(always)]
     fn spread(self, v: Self::V, group: usize, i: usize) -> Self::V {

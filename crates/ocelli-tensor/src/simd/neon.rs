@@ -104,14 +104,10 @@ impl Simd<f32> for Neon {
         unsafe { vbslq_f32(vcgtq_f32(a, b), yes, no) }
     }
     #[inline(always)]
-    fn round(self, a: float32x4_t) -> float32x4_t {
-        unsafe { vrndnq_f32(a) }
-    }
-    #[inline(always)]
-    fn exp2_integral(self, n: float32x4_t) -> float32x4_t {
+    fn scale_exp2(self, a: float32x4_t, n: float32x4_t) -> float32x4_t {
         unsafe {
             let biased = vaddq_s32(vcvtq_s32_f32(n), vdupq_n_s32(127));
-            vreinterpretq_f32_s32(vshlq_n_s32::<23>(biased))
+            vmulq_f32(a, vreinterpretq_f32_s32(vshlq_n_s32::<23>(biased)))
         }
     }
     #[inline(always)]

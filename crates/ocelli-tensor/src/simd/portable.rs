@@ -79,13 +79,9 @@ macro_rules! portable {
                 a.simd_gt(b).select(yes, no)
             }
             #[inline(always)]
-            fn round(self, a: $v) -> $v {
-                a.round()
-            }
-            #[inline(always)]
-            fn exp2_integral(self, n: $v) -> $v {
+            fn scale_exp2(self, a: $v, n: $v) -> $v {
                 let exponents = n.to_array().map(|n| (n as $int + $bias) << $mantissa);
-                $v::from(exponents.map(|e| $t::from_bits(e as _)))
+                a * $v::from(exponents.map(|e| $t::from_bits(e as _)))
             }
             #[inline(always)]
             fn reduce_add(self, v: $v) -> $t {

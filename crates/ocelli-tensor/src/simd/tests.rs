@@ -29,9 +29,9 @@ impl<T: Element> Kernel<T> for Lanes<'_, T> {
         push("min", simd.min(va, vb), &|i| at(i).min(bt(i)), n);
         push("mul_add", simd.mul_add(va, vb, va), &|i| at(i) * bt(i) + at(i), n);
         push("sqrt", simd.sqrt(simd.mul(va, va)), &|i| at(i).abs(), n);
-        push("round", simd.round(va), &|i| at(i).round_ties_even(), n);
         push("select", simd.select_gt(va, vb, vb, va), &|i| if at(i) > bt(i) { bt(i) } else { at(i) }, n);
-        push("exp2", simd.exp2_integral(simd.round(va)), &|i| at(i).round_ties_even().exp2(), n);
+        let powers = simd.load(&a.iter().map(|x| T::from_f64(x.to_f64().round())).collect::<Vec<_>>());
+        push("scale_exp2", simd.scale_exp2(vb, powers), &|i| bt(i) * at(i).round().exp2(), n);
         push("exp", math::exp(simd, va), &|i| at(i).exp(), n);
         push("sigmoid", math::sigmoid(simd, va), &|i| 1.0 / (1.0 + (-at(i)).exp()), n);
         for part in 0..=n {
