@@ -161,6 +161,9 @@ fn calls<T: Element>(trace: &Trace<T>, input: u64, output: u64) -> Result<(Vec<C
     Ok((calls, output))
 }
 
+/// How many times more numbers an image must have than the weights that are scaled in its place.
+const FEWER: usize = 4;
+
 /// Which operations follow which, and which have been fused.
 struct Chains<'a, T: Element> {
     calls: &'a [Call<'a, T>],
@@ -180,20 +183,28 @@ impl<'a, T: Element> Chains<'a, T> {
         Chains { calls, readers, taken: vec![false; calls.len()], origins }
     }
 
-    /// The convolution at `start` with as much of what follows as fits into one step, and the position of its last
-    /// operation: affine maps, then a residual, then an activation, each the only reader of the one before.
+    /// The convolution at `start` with as much as fits into one step, and the position of its last operation: the weights
+    /// of its input's channels in front of it; behind it affine maps, then a residual, then an activation, each the only
+    /// reader of the one before.
     fn convolution(&mut self, start: usize, mut convolution: Convolution<T>) -> Result<(usize, Node<T>)> {
         let operands = convolution.operands();
         let mut inputs: Vec<_> = operands.iter().map(|&i| self.calls[start].inputs[i].clone()).collect();
         let mut names = vec![self.calls[start].entry.name()];
+        let scale = self.channel_weights(start, &convolution);
+        if let Some(product) = scale {
+            inputs = self.calls[product].inputs.clone();
+            names.insert(0, self.calls[product].entry.name());
+            self.taken[product] = true;
+        }
+        let unsummed = inputs.len();
         let mut activation = None;
         let mut last = start;
         self.taken[start] = true;
         while let Some(next) = self.only_reader(self.calls[last].entry.output) {
             let (call, value) = (&self.calls[next], self.calls[last].entry.output);
             match &call.role {
-                Role::Affine(affine) if inputs.len() == operands.len() => convolution = convolution.then(affine)?,
-                Role::Sum if inputs.len() == operands.len() && same_shapes(call.entry) => {
+                Role::Affine(affine) if inputs.len() == unsummed => convolution = convolution.then(affine)?,
+                Role::Sum if inputs.len() == unsummed && same_shapes(call.entry) => {
                     inputs.extend(call.inputs.iter().filter(|operand| operand.id() != Some(value)).cloned());
                 }
                 Role::Activation(curve) => activation = Some(*curve),
@@ -208,14 +219,28 @@ impl<'a, T: Element> Chains<'a, T> {
         }
         let entry = self.calls[last].entry;
         let first = self.calls[start].entry;
-        let step = fused(&convolution, activation, &first.input_shapes()[0])?;
-        let residuals = (inputs.len() - operands.len()) * entry.output_shape().len() * size_of::<T>();
+        let step = fused(&convolution, scale.is_some(), activation, &first.input_shapes()[0])?;
+        let residuals = (inputs.len() - unsummed) * entry.output_shape().len() * size_of::<T>();
         let cost = Cost { bytes: first.cost().bytes + residuals as u64, ..first.cost() };
         let mut node = node(entry, &names.join(" + "), Action::Run(step), cost, inputs);
         if self.origins {
             node.origin = Some(Origin::Convolution(Box::new(convolution), activation, first.input_shapes()[0]));
         }
         Ok((last, node))
+    }
+
+    /// The product with a number for each image and channel that only the convolution at `start` reads, if that can scale
+    /// its weights instead and they are much fewer.
+    fn channel_weights(&self, start: usize, convolution: &Convolution<T>) -> Option<usize> {
+        let pointwise =
+            convolution.window == Window::square(1) && convolution.groups == 1 && convolution.deformable.is_none();
+        let id = self.calls[start].inputs[0].id().filter(|_| pointwise && !self.origins)?;
+        let product = self.calls[..start].iter().rposition(|call| call.entry.output == id)?;
+        let call = &self.calls[product];
+        let &[_, height, width, _] = &**call.entry.output_shape() else { return None };
+        let few = FEWER * convolution.weight.shape().columns() <= height * width;
+        let fits = matches!(call.role, Role::Product) && is_per_image(call.entry) && few;
+        (fits && self.only_reader(id) == Some(start)).then_some(product)
     }
 
     /// The operation at `start`, if it is one of channels or a sum that no convolution took, with the residual and the

@@ -39,9 +39,10 @@ impl<T: Element> Step<T> for Forward<T> {
     }
 }
 
-/// A convolution and what was fused into it, for inputs of about the shape `x`.
+/// A convolution and what was fused into it, for inputs of about the shape `x`, which are `scaled` by channels or not.
 pub(super) fn fused<T: Element>(
     convolution: &Convolution<T>,
+    scaled: bool,
     activation: Option<Activation>,
     x: &Shape,
 ) -> Result<Box<dyn Step<T>>> {
@@ -49,7 +50,10 @@ pub(super) fn fused<T: Element>(
     let bias = convolution.bias.as_ref();
     let (weight, x) = (image_weight(&convolution.weight)?, image_shape(x));
     Ok(match deformable {
-        None => Box::new(Fused(PackedConv::new(&weight, bias, activation, window, groups, &x)?)),
+        None => {
+            let conv = PackedConv::new(&weight, bias, activation, window, groups, &x)?;
+            Box::new(Fused { conv: if scaled { conv.scaled()? } else { conv }, scaled })
+        }
         Some(Deformable { offset_groups, modulated }) => {
             let attributes = DeformConv2d { window, groups, offset_groups };
             let conv = PackedDeformConv::new(&weight, bias, activation, attributes, &x)?;
@@ -58,14 +62,18 @@ pub(super) fn fused<T: Element>(
     })
 }
 
-/// Its inputs are x and, if there is one, the residual.
-struct Fused<T: Element>(PackedConv<T>);
+/// Its inputs are x, its scale if it is scaled, and, if there is one, the residual.
+struct Fused<T: Element> {
+    conv: PackedConv<T>,
+    scaled: bool,
+}
 
 impl<T: Element> Step<T> for Fused<T> {
     fn run(&self, inputs: &[&Tensor<T>], workspace: &mut Tensor<T>, y: &mut Tensor<T>) -> Result<()> {
         let x = as_image(inputs[0])?;
-        let residual = inputs.get(1).map(|r| as_image(r)).transpose()?;
-        self.0.run_into(&x, residual.as_ref(), workspace, y)?;
+        let (scale, rest) = inputs[1..].split_at(usize::from(self.scaled));
+        let residual = rest.first().map(|r| as_image(r)).transpose()?;
+        self.conv.run_into(&x, scale.first().copied(), residual.as_ref(), workspace, y)?;
         if let [n, _] = **inputs[0].shape() {
             *y = y.reshape([n, y.shape().columns()])?;
         }
@@ -73,11 +81,11 @@ impl<T: Element> Step<T> for Fused<T> {
     }
 
     fn workspace(&self) -> usize {
-        self.0.workspace()
+        self.conv.workspace()
     }
 
     fn algorithm(&self) -> &'static str {
-        self.0.algorithm()
+        self.conv.algorithm()
     }
 }
 

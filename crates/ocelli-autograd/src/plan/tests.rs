@@ -143,6 +143,22 @@ fn channel_weights_residuals_and_activations_are_one_step() {
     assert_eq!(text, "conv2d + relu\nadd + silu\n");
 }
 
+#[test]
+fn channel_weights_go_into_those_of_few_outputs() {
+    let squeezed = |l: &Layers, x: &Var, out| {
+        let x = l.conv_norm(x, 5, 1)?.silu()?;
+        let weights = l.conv(&x.adaptive_avg_pool2d([1, 1])?, 5, 2)?.sigmoid()?;
+        let w = Parameter::new(random([1, 1, 5, out], 3));
+        l.norm(&x.mul(&weights)?.conv2d(&w.var(), &Window::square(1), 1)?, 4)
+    };
+    let squeeze = "conv2d + batch_norm_eval + silu\nadaptive_avg_pool2d\nconv2d + sigmoid\n";
+    let text = compiled(|l, x| squeezed(l, x, 4)?.add(x));
+    assert_eq!(text, format!("{squeeze}mul + conv2d + batch_norm_eval + add\n"));
+    // 30 pixels are not much more than 8 outputs.
+    let text = compiled(|l, x| squeezed(l, x, 8));
+    assert_eq!(text, format!("{squeeze}mul\nconv2d + batch_norm_eval\n"));
+}
+
 /// A layer of a DenseNet.
 fn dense(l: &Layers, x: &Var, seed: u64) -> Result<Var> {
     Var::concat(&[x, &l.conv(&l.norm(x, seed)?.relu()?, 3, seed)?])

@@ -71,7 +71,11 @@ pub(crate) fn put_grouped_sums<T: Element, const K: usize>(
         return;
     }
     let groups = sums.len() / len;
-    let chunk = rows_per_chunk(columns);
+    let mut chunk = rows_per_chunk(columns);
+    if rows <= chunk && rows / 2 >= threads::rows_per_chunk(columns) {
+        // One chunk, but long rows: work for two threads.
+        chunk = rows.div_ceil(2);
+    }
     if rows <= chunk {
         let together = (chunk / rows.max(1)).max(1);
         threads::for_each_chunk(sums, together * len, |i, sums| {

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::algorithm::{Algorithm, Pass, choose};
 use super::{Geometry, grouped, pack, source, winograd};
-use crate::ops::gemm::gather::{Epilogue, gather};
+use crate::ops::gemm::gather::{Epilogue, Rows, gather};
 use crate::ops::gemm::{Grid, Packed};
 use crate::ops::{Activation, Window};
 use crate::{Element, Error, Result, Shape, Tensor};
@@ -20,6 +20,8 @@ pub struct PackedConv<T: Element = f32> {
     activation: Option<Activation>,
     window: Window,
     groups: usize,
+    /// Whether the weights are scaled anew for every image.
+    scaled: bool,
 }
 
 #[derive(Clone)]
@@ -64,7 +66,20 @@ impl<T: Element> PackedConv<T> {
             activation,
             window,
             groups,
+            scaled: false,
         })
+    }
+
+    /// One that takes a factor for each image and input channel, which the weights are multiplied with: it pays where there
+    /// are more pixels than output channels.
+    ///
+    /// Errors unless it is a product: 1×1, not strided, not padded, not grouped.
+    pub fn scaled(self) -> Result<Self> {
+        if self.window != Window::square(1) || self.groups != 1 {
+            let got = format!("{:?}, {} groups", self.window, self.groups);
+            return Err(Error::argument("packed_conv", "pointwise convolution", "to scale", got));
+        }
+        Ok(PackedConv { scaled: true, ..self })
     }
 
     /// How it computes.
@@ -79,23 +94,26 @@ impl<T: Element> PackedConv<T> {
 
     /// The output for `x` `[N, H, W, Cin]`; `residual`, of the output's shape, is added before the activation.
     pub fn run(&self, x: &Tensor<T>, residual: Option<&Tensor<T>>) -> Result<Tensor<T>> {
-        Tensor::made(|y| self.run_into(x, residual, &mut Tensor::default(), y))
+        Tensor::made(|y| self.run_into(x, None, residual, &mut Tensor::default(), y))
     }
 
     /// The elements of the workspace that it needs for an input of the shape that it was made for.
     pub fn workspace(&self) -> usize {
         let (g, grid) = &self.planned;
         match &self.weights {
+            Weights::Panels(packed) if self.scaled => packed.len(),
             Weights::Panels(_) if g.joins() => g.batch * grid.source[0] * grid.source[1] * g.in_channels,
             Weights::Winograd(packed) => winograd::workspace(g, packed),
             Weights::Panels(_) | Weights::Grouped(_) => 0,
         }
     }
 
-    /// As [`run`](Self::run), into `y`, which is [resized](Tensor::resize), as is the workspace.
+    /// As [`run`](Self::run), into `y`, which is [resized](Tensor::resize), as is the workspace. `scale`, `[N, 1, 1, Cin]`,
+    /// is there if it is [`scaled`](Self::scaled), and x is multiplied with it.
     pub fn run_into(
         &self,
         x: &Tensor<T>,
+        scale: Option<&Tensor<T>>,
         residual: Option<&Tensor<T>>,
         workspace: &mut Tensor<T>,
         y: &mut Tensor<T>,
@@ -105,6 +123,7 @@ impl<T: Element> PackedConv<T> {
         if let Some(residual) = residual.filter(|residual| *residual.shape() != shape) {
             return Err(Error::shape("conv2d", "residual", shape, residual.shape()));
         }
+        self.check_scale(&g, scale)?;
         let y = y.resize(shape);
         let (clamp, curve) = clamp_or_curve(self.activation);
         let bias = self.bias.as_ref().map(Tensor::data);
@@ -112,12 +131,38 @@ impl<T: Element> PackedConv<T> {
         let (planned, grid) = &self.planned;
         let grid = if g == *planned { Cow::Borrowed(grid) } else { Cow::Owned(g.forward_grid(grid.taps.clone())) };
         match &self.weights {
+            Weights::Panels(packed) if let Some(scale) = scale => {
+                let grid = if g.batch == 1 { grid } else { Cow::Owned(Grid::rows(g.input[0] * g.input[1])) };
+                let (x, scale) = (images(x, g.batch), images(scale, g.batch));
+                for (i, ((x, scale), y)) in x.zip(scale).zip(y.chunks_exact_mut(shape.len() / g.batch)).enumerate() {
+                    let weights = packed.scaled(scale, std::mem::take(workspace));
+                    let rows = Rows { data: x, columns: g.in_channels, k: g.in_channels };
+                    gather(&grid, rows, &weights, y, epilogue.part(i * y.len(), y.len()));
+                    *workspace = weights.into_memory();
+                }
+            }
             Weights::Panels(packed) => gather(&grid, source(&g, &grid, x.data(), workspace), packed, y, epilogue),
             Weights::Winograd(packed) => winograd::forward(&g, x.data(), packed, workspace, y, epilogue),
             Weights::Grouped(filters) => grouped::forward(&grid, x.data(), filters, y, epilogue),
         }
         Ok(())
     }
+
+    fn check_scale(&self, g: &Geometry, scale: Option<&Tensor<T>>) -> Result<()> {
+        let expected = Shape::from([g.batch, 1, 1, g.in_channels]);
+        match scale {
+            None if !self.scaled => Ok(()),
+            None => Err(Error::argument("conv2d", "scale", format!("of shape {expected}"), "none")),
+            Some(scale) if !self.scaled => Err(Error::argument("conv2d", "input", "without scale", scale.shape())),
+            Some(scale) if *scale.shape() != expected => Err(Error::shape("conv2d", "scale", expected, scale.shape())),
+            Some(_) => Ok(()),
+        }
+    }
+}
+
+/// The elements of each image.
+fn images<T: Element>(x: &Tensor<T>, batch: usize) -> impl Iterator<Item = &[T]> {
+    x.data().chunks_exact((x.len() / batch.max(1)).max(1))
 }
 
 /// An activation as bounds, or as a curve.

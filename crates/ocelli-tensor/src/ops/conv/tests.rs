@@ -225,6 +225,30 @@ fn check_packed() {
 }
 
 #[test]
+fn packed_convolutions_take_weights_of_channels() {
+    for (batch, size, cin, cout) in [(1, [9, 8], 20, 36), (3, [5, 5], 33, 7), (2, [1, 1], 4, 64)] {
+        let window = Window::square(1);
+        let case = case(batch, size, cin, cout, 1, window);
+        let (x, w, residual) = (case.x::<f32>(), case.w::<f32>(), case.dy::<f32>());
+        let scale = Tensor::from_fn([batch, 1, 1, cin], |i| (i % 7) as f32 - 2.5);
+        let packed = PackedConv::new(&w, None, Some(Activation::Relu), window, 1, x.shape()).unwrap().scaled().unwrap();
+        let product = conv2d(&crate::ops::mul(&x, &scale).unwrap(), &w, &window, 1).unwrap();
+        let expected = Tensor::from_fn(*product.shape(), |i| (product.data()[i] + residual.data()[i]).max(0.0));
+        let mut y = Tensor::default();
+        packed.run_into(&x, Some(&scale), Some(&residual), &mut Tensor::default(), &mut y).unwrap();
+        assert!(y.relative_error(&expected) < 1e-6);
+        let error = packed.run(&x, None).unwrap_err();
+        assert_eq!(error.to_string(), format!("conv2d: expected scale of shape [{batch}, 1, 1, {cin}], got none"));
+    }
+    let (x, w) = (Tensor::<f32>::zeros([1, 4, 4, 2]), Tensor::zeros([3, 3, 2, 2]));
+    let packed = PackedConv::new(&w, None, None, Window::square(3), 1, x.shape()).unwrap();
+    let [scale, mut workspace, mut y] = [(); 3].map(|()| Tensor::zeros([1, 1, 1, 2]));
+    let error = packed.run_into(&x, Some(&scale), None, &mut workspace, &mut y).unwrap_err();
+    assert_eq!(error.to_string(), "conv2d: expected input without scale, got [1, 1, 1, 2]");
+    assert!(packed.scaled().is_err());
+}
+
+#[test]
 fn wrong_shapes_are_errors() {
     let x = Tensor::<f32>::zeros([1, 4, 4, 6]);
     let window = Window::square(3);

@@ -29,10 +29,11 @@ const LEAST_ROWS: usize = 112;
 /// of B: the cache has 8 ways or more.
 const SET_BYTES: usize = 4096;
 const SET_ROWS: usize = 7;
-/// Tasks for each thread, if a product is large enough, and the multiply-adds that make a task worth it. They add nothing
-/// up, so that their number may depend on that of the threads.
+/// Tasks for each thread, if a product is large enough, and the multiply-adds or, where rows are few, the bytes of B that
+/// make a task worth it. They add nothing up, so that their number may depend on that of the threads.
 const TASKS: usize = 4;
 const TASK_MACS: usize = 1 << 19;
+const TASK_BYTES: usize = 64 * 1024;
 
 /// The left operand: rows of `columns` elements, of which group `g` reads `k` from `g · k` on.
 #[derive(Clone, Copy)]
@@ -65,9 +66,9 @@ impl<T> Epilogue<'_, T> {
 }
 
 impl<T: Copy> Epilogue<'_, T> {
-    /// For the part of the output that begins at element `start`.
-    pub fn from(&self, start: usize) -> Self {
-        Epilogue { residual: self.residual.map(|residual| &residual[start..]), ..*self }
+    /// For `len` elements of the output from element `start` on.
+    pub fn part(&self, start: usize, len: usize) -> Self {
+        Epilogue { residual: self.residual.map(|residual| &residual[start..][..len]), ..*self }
     }
 
     /// As the tiles take it.
@@ -138,14 +139,13 @@ struct Pieces {
 impl Pieces {
     fn new<T: Element>(rows: usize, k: usize, b: &Packed<T>) -> Self {
         let a_bytes = rows * k * size_of::<T>();
-        let macs = rows * b.depth * b.columns;
-        let wanted = (macs / TASK_MACS).clamp(1, TASKS * threads::count()).div_ceil(b.groups);
+        let (macs, b_bytes) = (rows * b.depth * b.columns, b.depth * b.columns * size_of::<T>());
+        let wanted = (macs / TASK_MACS).max(b_bytes / TASK_BYTES).clamp(1, TASKS * threads::count()).div_ceil(b.groups);
         let mut row_chunks = a_bytes.div_ceil(ROWS_BYTES).min(rows / LEAST_ROWS).max(1);
         let mut panel_groups = 1;
         // Cutting rows makes every task read all of B, cutting panels all of A: cut what is larger.
         while row_chunks * panel_groups < wanted {
-            let b_bytes = b.depth * b.columns * size_of::<T>() / panel_groups;
-            if a_bytes / row_chunks < b_bytes && panel_groups * 2 <= b.panels() {
+            if a_bytes / row_chunks < b_bytes / panel_groups && panel_groups * 2 <= b.panels() {
                 panel_groups *= 2;
             } else if row_chunks * 32 <= rows {
                 row_chunks *= 2;

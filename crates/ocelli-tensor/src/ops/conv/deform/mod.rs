@@ -145,7 +145,8 @@ fn forward<T: Element>(
         let count = y.len() / g.conv.out_channels;
         let mut sampled = Scratch::new(count * columns);
         field.gather(i * rows..i * rows + count, 0..g.taps(), &mut sampled);
-        multiply(g, &sampled, weights, y, epilogue.from(i * chunk));
+        let epilogue = epilogue.part(i * chunk, y.len());
+        multiply(g, &sampled, weights, y, epilogue);
     });
 }
 
@@ -157,7 +158,7 @@ fn multiply<T: Element>(g: &Deformed, sampled: &[T], weights: &Packed<T>, y: &mu
     let rows = y.len() / out_channels;
     assert_eq!(sampled.len(), rows * taps * in_channels);
     assert!(epilogue.bias.is_none_or(|bias| bias.len() == out_channels));
-    assert!(epilogue.residual.is_none_or(|residual| residual.len() >= y.len()));
+    assert!(epilogue.residual.is_none_or(|residual| residual.len() == y.len()));
     let (mut sources, mut targets) = (Scratch::new(taps * rows), Scratch::new(rows));
     let sources = pointers(&mut sources);
     targets.iter_mut().enumerate().for_each(|(row, target)| *target = row * out_channels);
