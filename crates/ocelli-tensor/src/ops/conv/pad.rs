@@ -10,14 +10,16 @@ pub(super) fn pad<T: Element>(g: &Geometry, x: &[T], size: [usize; 2], out: &mut
     let (top, left) = (g.window.padding.top, g.window.padding.left);
     let row = size[1] * channels;
     let out = out.resize([g.batch, size[0], size[1], channels]);
-    threads::for_each_chunk(out, (row * size[0]).max(1), |n, image| {
-        for (y, row) in image.chunks_exact_mut(row).enumerate() {
+    let rows = threads::rows_per_chunk(row);
+    threads::for_each_chunk(out, (rows * row).max(1), |chunk, out| {
+        for (r, out) in (chunk * rows..).zip(out.chunks_exact_mut(row)) {
+            let (n, y) = (r / size[0], r % size[0]);
             let Some(y) = y.checked_sub(top).filter(|&y| y < height) else {
-                row.fill(T::ZERO);
+                out.fill(T::ZERO);
                 continue;
             };
             let count = width.min(size[1].saturating_sub(left)) * channels;
-            let (before, rest) = row.split_at_mut((left * channels).min(row.len()));
+            let (before, rest) = out.split_at_mut((left * channels).min(row));
             let (inside, after) = rest.split_at_mut(count);
             before.fill(T::ZERO);
             inside.copy_from_slice(&x[(n * height + y) * width * channels..][..count]);
