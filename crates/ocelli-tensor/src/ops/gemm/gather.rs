@@ -10,9 +10,10 @@
 
 use std::ops::Range;
 
+use super::grid::Pixels;
 pub use super::tile::Finish;
 use super::tile::{self, Block, with_tile};
-use super::{Grid, Packed, Shared, grid, pointers};
+use super::{Grid, Packed, Shared, pointers};
 use crate::memory::Scratch;
 use crate::ops::Activation;
 use crate::simd::{Kernel, Simd};
@@ -176,32 +177,14 @@ struct Task<'a, T: Element> {
 }
 
 impl<T: Element> Task<'_, T> {
-    /// The rows' pointers into A, tap by tap.
-    fn put_sources(&self, sources: &mut [*const T]) {
-        let a = self.a;
-        let mut pixels = Scratch::new(sources.len());
-        self.grid.put_sources(self.rows.start, self.rows.len(), &mut pixels);
-        for (source, &pixel) in sources.iter_mut().zip(&*pixels) {
-            *source = match pixel {
-                grid::OUTSIDE => self.zeros.as_ptr(),
-                pixel => a.data[pixel * a.columns + self.group * a.k..][..a.k].as_ptr(),
-            };
-        }
-    }
-
-    /// The rows' offsets in the output.
-    fn put_targets(&self, targets: &mut [usize]) {
-        let out_columns = self.b.groups * self.b.columns;
-        self.grid.targets(self.rows.start, targets);
-        targets.iter_mut().for_each(|target| *target *= out_columns);
-    }
-
     fn run(self) {
         let rows = self.rows.len();
         let (mut sources, mut targets) = (Scratch::new(self.grid.taps.len() * rows), Scratch::new(rows));
         let sources = pointers(&mut sources);
-        self.put_sources(sources);
-        self.put_targets(&mut targets);
+        let part = self.group * self.a.k..(self.group + 1) * self.a.k;
+        let pixels = Pixels { data: self.a.data, columns: self.a.columns, part, outside: self.zeros };
+        self.grid.put_pointers(self.rows.start, rows, &pixels, sources);
+        self.grid.put_targets(self.rows.start, self.b.groups * self.b.columns, &mut targets);
         let panels = Panels {
             sources,
             targets: &targets,

@@ -28,8 +28,14 @@ pub(crate) struct Grid {
     pub target_offset: [usize; 2],
 }
 
-/// No source: the tap lies in the padding.
-pub(crate) const OUTSIDE: usize = usize::MAX;
+/// The operand that a grid's taps read: of each pixel's `columns` elements a `part`, and in the padding what is `outside`.
+#[derive(Debug, Clone)]
+pub(crate) struct Pixels<'a, T> {
+    pub data: &'a [T],
+    pub columns: usize,
+    pub part: Range<usize>,
+    pub outside: &'a [T],
+}
 
 impl Grid {
     /// The plain matrix product of `rows` rows: one tap, every row its own source.
@@ -104,41 +110,46 @@ impl Grid {
         self.batch * self.size[0] * self.size[1]
     }
 
-    /// Fills `sources[t * count + i]` with the source pixel of grid pixel `start + i` at tap `t`, or [`OUTSIDE`].
-    pub fn sources(&self, start: usize, count: usize, sources: &mut Vec<usize>) {
-        sources.resize(self.taps.len() * count, OUTSIDE);
-        self.put_sources(start, count, sources);
-    }
-
-    /// As [`sources`](Self::sources), into a slice of that length.
-    pub fn put_sources(&self, start: usize, count: usize, sources: &mut [usize]) {
-        assert_eq!(sources.len(), self.taps.len() * count);
-        sources.fill(OUTSIDE);
+    /// Makes `pointers[t * count + i]` point to what grid pixel `start + i` reads at tap `t`: as many elements as the part
+    /// has, each of which lies in the operand.
+    pub fn put_pointers<T>(&self, start: usize, count: usize, pixels: &Pixels<'_, T>, pointers: &mut [*const T]) {
+        let Pixels { data, columns, ref part, outside } = *pixels;
+        assert!(pointers.len() == self.taps.len() * count && outside.len() >= part.len());
+        pointers.fill(outside.as_ptr());
         let [height, width] = self.source;
-        for (tap, sources) in self.taps.iter().zip(sources.chunks_exact_mut(count.max(1))) {
+        let step = self.step[1];
+        for (tap, pointers) in self.taps.iter().zip(pointers.chunks_exact_mut(count.max(1))) {
             self.for_each_run(start, count, |run, n, [y, x]| {
-                let sy = (y * self.step[0]) as isize + tap.offset[0];
-                let sx = (x * self.step[1]) as isize + tap.offset[1];
-                // A negative coordinate wraps to a huge one, so one comparison checks both ends.
-                if sy as usize >= height {
+                let y = (y * self.step[0]).wrapping_add_signed(tap.offset[0]);
+                let x = (x * step) as isize + tap.offset[1];
+                // The pixels of the run that read a column from 0 to width − 1.
+                let before = |column: isize| (column - x).max(0).unsigned_abs().div_ceil(step).min(run.len());
+                let inside = before(0)..before(width as isize);
+                // (A negative coordinate has wrapped to a huge one.)
+                if y >= height || inside.is_empty() {
                     return;
                 }
-                let row = (n * height + sy as usize) * width;
-                for (i, source) in sources[run].iter_mut().enumerate() {
-                    let sx = (sx + (i * self.step[1]) as isize) as usize;
-                    *source = if sx < width { row + sx } else { OUTSIDE };
+                let row = (n * height + y) * width;
+                let at = |i: usize| (row + (i * step).wrapping_add_signed(x)) * columns + part.start;
+                assert!(at(inside.end - 1) + part.len() <= data.len());
+                let mut pointer = data[at(inside.start)..].as_ptr();
+                for place in &mut pointers[run][inside] {
+                    *place = pointer;
+                    pointer = pointer.wrapping_add(step * columns);
                 }
             });
         }
     }
 
-    /// Fills `targets[i]` with the target pixel of grid pixel `start + i`.
-    pub fn targets(&self, start: usize, targets: &mut [usize]) {
+    /// Fills `targets[i]` with the place of grid pixel `start + i`'s target, whose pixels have `columns` elements.
+    pub fn put_targets(&self, start: usize, columns: usize, targets: &mut [usize]) {
+        let step = self.target_step[1] * columns;
         self.for_each_run(start, targets.len(), |run, n, [y, x]| {
             let at = [y * self.target_step[0] + self.target_offset[0], x * self.target_step[1] + self.target_offset[1]];
-            let first = (n * self.target[0] + at[0]) * self.target[1] + at[1];
-            for (i, target) in targets[run].iter_mut().enumerate() {
-                *target = first + i * self.target_step[1];
+            let mut place = ((n * self.target[0] + at[0]) * self.target[1] + at[1]) * columns;
+            for target in &mut targets[run] {
+                *target = place;
+                place += step;
             }
         });
     }
@@ -166,4 +177,55 @@ pub(crate) fn joined_taps(window: &Window) -> Arc<[Tap]> {
 /// The height and width of the padded input over which taps are [joined](joined_taps).
 pub(crate) fn joined_source(target: [usize; 2], window: &Window) -> [usize; 2] {
     [0, 1].map(|d| (target[d] - 1) * window.stride[d] + window.kernel_size[d])
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn pointers_and_targets_are_those_of_the_definition(
+            batch in 1..3usize,
+            size in prop::array::uniform2(1..9usize),
+            kernel in prop::array::uniform2(1..4usize),
+            stride in 1..4usize,
+            padding in 0..4usize,
+            dilation in 1..3usize,
+            backward: bool,
+        ) {
+            let window = Window { kernel_size: kernel, ..Window::square(1).stride(stride).padding(padding).dilation(dilation) };
+            let Ok(output) = window.output_size("test", size) else { return Ok(()) };
+            let grids = if backward {
+                Grid::backward(batch, size, output, &window)
+            } else {
+                vec![Grid::forward(batch, size, output, window.stride, Grid::forward_taps(&window))]
+            };
+            for grid in grids {
+                let [height, width] = grid.source;
+                let data: Vec<usize> = (0..batch * height * width * 3).collect();
+                let pixels = Pixels { data: &data, columns: 3, part: 1..3, outside: &[usize::MAX; 2] };
+                let (start, count) = (grid.len() / 3, grid.len() - grid.len() / 3);
+                let mut pointers = vec![std::ptr::null(); grid.taps.len() * count];
+                let mut targets = vec![0; count];
+                grid.put_pointers(start, count, &pixels, &mut pointers);
+                grid.put_targets(start, 5, &mut targets);
+                for i in 0..count {
+                    let (n, at) = ((start + i) / grid.size[1] / grid.size[0], start + i);
+                    let at = [at / grid.size[1] % grid.size[0], at % grid.size[1]];
+                    for (t, tap) in grid.taps.iter().enumerate() {
+                        let [y, x] = [0, 1].map(|d| (at[d] * grid.step[d]).wrapping_add_signed(tap.offset[d]));
+                        let inside = y < height && x < width;
+                        let expected = if inside { ((n * height + y) * width + x) * 3 + 1 } else { usize::MAX };
+                        // SAFETY: pointers point into the data, or to what is outside.
+                        prop_assert_eq!(unsafe { *pointers[t * count + i] }, expected);
+                    }
+                    let [y, x] = [0, 1].map(|d| at[d] * grid.target_step[d] + grid.target_offset[d]);
+                    prop_assert_eq!(targets[i], ((n * grid.target[0] + y) * grid.target[1] + x) * 5);
+                }
+            }
+        }
+    }
 }

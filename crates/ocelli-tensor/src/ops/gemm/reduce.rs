@@ -8,8 +8,9 @@ use std::ops::Range;
 
 use super::ahead::Ahead;
 use super::gather::{Rows, cut};
+use super::grid::Pixels;
 use super::tile::{self, Strip, UNROLL, with_tile};
-use super::{Grid, Shared, grid, pointers};
+use super::{Grid, Shared, pointers};
 use crate::memory::Scratch;
 use crate::simd::{Kernel, Simd};
 use crate::{Element, Tensor, threads};
@@ -112,12 +113,12 @@ impl<T: Element> Task<'_, T> {
             let block = cut(self.pixels.len(), blocks, i);
             self.pixels.start + block.start..self.pixels.start + block.end
         };
-        let (mut rows, mut next, mut pixels) = (Vec::new(), Vec::new(), Vec::new());
-        self.rows(block(0), &mut pixels, &mut rows);
+        let (mut rows, mut next) = (Vec::new(), Vec::new());
+        self.rows(block(0), &mut rows);
         for i in 0..blocks {
             let (start, count) = (block(i).start, block(i).len());
             if i + 1 < blocks {
-                self.rows(block(i + 1), &mut pixels, &mut next);
+                self.rows(block(i + 1), &mut next);
             }
             // SAFETY: B has a row of all groups' columns for every pixel (checked in `reduce`), the rows' pointers were
             // made from slices of their columns, and each task has its own part, group, rows or columns of C.
@@ -142,13 +143,12 @@ impl<T: Element> Task<'_, T> {
     }
 
     /// Pointers to A's rows of some pixels, tap by tap.
-    fn rows(&self, block: Range<usize>, pixels: &mut Vec<usize>, rows: &mut Vec<*const T>) {
-        self.grid.sources(block.start, block.len(), pixels);
-        rows.clear();
-        rows.extend(pixels.iter().map(|&pixel| match pixel {
-            grid::OUTSIDE => self.zeros.as_ptr(),
-            pixel => self.a.data[pixel * self.a.columns + self.group * self.a.k..][self.a_columns.clone()].as_ptr(),
-        }));
+    fn rows(&self, block: Range<usize>, rows: &mut Vec<*const T>) {
+        let first = self.group * self.a.k;
+        let part = first + self.a_columns.start..first + self.a_columns.end;
+        let pixels = Pixels { data: self.a.data, columns: self.a.columns, part, outside: self.zeros };
+        rows.resize(self.grid.taps.len() * block.len(), std::ptr::null());
+        self.grid.put_pointers(block.start, block.len(), &pixels, rows);
     }
 }
 

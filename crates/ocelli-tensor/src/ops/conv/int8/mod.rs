@@ -14,13 +14,13 @@ mod weights;
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use self::product::{Pixels, product};
+use self::product::product;
 use self::tile::{Finish, Out, Residual};
 use self::weights::Bytes;
 use super::{Geometry, packed::clamp_or_curve};
 use crate::memory::Scratch;
 use crate::ops::gemm::Grid;
-use crate::ops::gemm::grid::{Tap, joined_source, joined_taps};
+use crate::ops::gemm::grid::{Pixels, Tap, joined_source, joined_taps};
 use crate::ops::quantize::quantize_row;
 use crate::ops::{Activation, Quantization, QuantizedTensor, Window};
 use crate::simd::int8::STEP;
@@ -170,18 +170,19 @@ impl QuantizedConv {
                 Values::Floats(y) => Out::Floats { stride: g.out_channels, data: y.data_mut().as_mut_ptr() },
             },
         };
-        let padding = self.input.zero_point;
+        let mut outside = Scratch::new(self.weights.k);
+        outside.fill(self.input.zero_point);
+        let pixels = |data, columns| Pixels { data, columns, part: 0..outside.len(), outside: &outside };
         let grid = |source| Grid::forward(g.batch, source, g.output, g.window.stride, self.taps.clone());
         // SAFETY: scale and bias have all panels' columns, and output and residual are of the grid's shape, as checked.
         unsafe {
             if self.reads_numbers() {
                 let source = joined_source(g.output, &g.window);
                 let data = joined(&g, x, source, self.input);
-                product(&grid(source), &Pixels { data: &data, stride: g.in_channels, padding }, &self.weights, finish);
+                product(&grid(source), &pixels(&data, g.in_channels), &self.weights, finish);
             } else {
                 let x = x.to_bytes(self.input);
-                let pixels = Pixels { data: x.bytes(), stride: x.stride(), padding };
-                product(&grid(g.input), &pixels, &self.weights, finish);
+                product(&grid(g.input), &pixels(x.bytes(), x.stride()), &self.weights, finish);
             }
         }
         Ok(y)

@@ -7,7 +7,8 @@ use std::ops::Range;
 use super::tile::{Block, Finish, tile};
 use super::weights::Bytes;
 use crate::memory::Scratch;
-use crate::ops::gemm::{Grid, Shared, cut, grid, pointers};
+use crate::ops::gemm::grid::Pixels;
+use crate::ops::gemm::{Grid, Shared, cut, pointers};
 use crate::simd::Simd;
 use crate::simd::int8::{ByteKernel, Int8, dispatch_bytes};
 use crate::threads;
@@ -18,30 +19,21 @@ const ROWS_BYTES: usize = 256 * 1024;
 const TASKS: usize = 32;
 const TASK_MACS: usize = 1 << 20;
 
-/// The left operand: pixels `stride` bytes apart, of each of which as many are read as the weights' taps have rows.
-pub struct Pixels<'a> {
-    pub data: &'a [u8],
-    pub stride: usize,
-    /// What is read outside of the image.
-    pub padding: u8,
-}
-
 /// Writes the product of the gathered rows of `a` with `b`, one row for every grid pixel.
 ///
 /// # Safety
 /// The finish's pointers must be valid for all of the grid's pixels, and nobody else may access its output.
-pub unsafe fn product(grid: &Grid, a: &Pixels<'_>, b: &Bytes, finish: Finish) {
+pub unsafe fn product(grid: &Grid, a: &Pixels<'_, u8>, b: &Bytes, finish: Finish) {
     let rows = grid.len();
-    assert_eq!(grid.taps.len(), b.taps, "the weights have the taps");
+    assert!(grid.taps.len() == b.taps && a.part.len() == b.k, "the weights have the taps");
     let [row_chunks, panel_groups] = pieces(rows, b);
-    let (mut padding, finish) = (Scratch::new(b.k), Shared(finish));
-    padding.fill(a.padding);
+    let finish = Shared(finish);
     threads::for_each(row_chunks * panel_groups, |task| {
         let rows = cut(rows, row_chunks, task % row_chunks);
         let (mut sources, mut targets) = (Scratch::new(grid.taps.len() * rows.len()), Scratch::new(rows.len()));
         let sources = pointers(&mut sources);
-        put_sources(grid, a, &padding, rows.clone(), sources);
-        grid.targets(rows.start, &mut targets);
+        grid.put_pointers(rows.start, rows.len(), a, sources);
+        grid.put_targets(rows.start, 1, &mut targets);
         let panels = cut(b.panels(), panel_groups, task / row_chunks);
         let finish = finish.get();
         dispatch_bytes(b.isa, Task { sources, targets: &targets, b, panels, finish });
@@ -63,18 +55,6 @@ fn pieces(rows: usize, b: &Bytes) -> [usize; 2] {
         }
     }
     [row_chunks, panel_groups]
-}
-
-/// The rows' pointers, tap by tap, each valid for as many bytes as there are of padding.
-fn put_sources(grid: &Grid, a: &Pixels<'_>, padding: &[u8], rows: Range<usize>, sources: &mut [*const u8]) {
-    let mut pixels = Scratch::new(sources.len());
-    grid.put_sources(rows.start, rows.len(), &mut pixels);
-    for (source, &pixel) in sources.iter_mut().zip(&*pixels) {
-        *source = match pixel {
-            grid::OUTSIDE => padding.as_ptr(),
-            pixel => a.data[pixel * a.stride..][..padding.len()].as_ptr(),
-        };
-    }
 }
 
 /// Some rows times some panels, whose caller has made the promise of [`product`].
