@@ -8,6 +8,7 @@ mod fuse;
 mod grow;
 mod int8;
 mod layout;
+mod pair;
 mod role;
 mod step;
 
@@ -95,6 +96,7 @@ impl<T: Element> Plan<T> {
     /// [`Error::NotTraced`] if no operation of the trace computed `output` from `input`, or what an operation returns.
     pub fn compile(trace: &Trace<T>, input: &Var<T>, output: &Var<T>) -> Result<Self> {
         let mut fusion = fuse::fuse(trace, input.id(), output.id(), false)?;
+        pair::pair(&mut fusion);
         grow::grow(&mut fusion);
         let Fusion { nodes, output } = fusion;
         let Layout { values, workspaces, places } = Layout::new(&nodes, output.id());

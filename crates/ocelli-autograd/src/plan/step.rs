@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ocelli_tensor::ops::{self, Activation, Affine, DeformConv2d, PackedConv, PackedDeformConv};
+use ocelli_tensor::ops::{self, Activation, Affine, DeformConv2d, PackedConv, PackedDeformConv, PackedPair};
 use ocelli_tensor::{Element, Shape, Tensor};
 
 use super::role::{Convolution, Deformable};
@@ -22,6 +22,11 @@ pub(super) trait Step<T: Element>: Send + Sync {
     /// How it does so, if there is a choice.
     fn algorithm(&self) -> &'static str {
         ""
+    }
+
+    /// The convolution that it is, if it is no more than that and what follows.
+    fn convolution(&self) -> Option<&PackedConv<T>> {
+        None
     }
 
     /// Whether the first input may have more columns than are meant, which come first.
@@ -84,8 +89,23 @@ impl<T: Element> Step<T> for Fused<T> {
         self.conv.workspace()
     }
 
+    fn convolution(&self) -> Option<&PackedConv<T>> {
+        Some(&self.conv)
+    }
+
     fn algorithm(&self) -> &'static str {
         self.conv.algorithm()
+    }
+}
+
+/// Its input is x.
+impl<T: Element> Step<T> for PackedPair<T> {
+    fn run(&self, inputs: &[&Tensor<T>], _: &mut Tensor<T>, y: &mut Tensor<T>) -> Result<()> {
+        Ok(self.run_into(inputs[0], y)?)
+    }
+
+    fn algorithm(&self) -> &'static str {
+        "in bands"
     }
 }
 

@@ -159,6 +159,33 @@ fn channel_weights_go_into_those_of_few_outputs() {
     assert_eq!(text, format!("{squeeze}mul\nconv2d + batch_norm_eval\n"));
 }
 
+#[test]
+fn pointwise_and_depthwise_convolutions_are_one_step() {
+    let network = |x: &Var| -> Result<(Var, Var)> {
+        let (w, bias) = (Parameter::new(random([1, 1, 6, 32], 1)), Parameter::new(random([32], 2)));
+        let expanded = x.conv2d(&w.var(), &Window::square(1), 1)?.add(&bias.var())?.silu()?;
+        let w = Parameter::new(random([3, 3, 1, 32], 3));
+        let y = expanded.conv2d(&w.var(), &Window::square(3).stride(2).padding(1), 32)?.relu()?;
+        Ok((expanded, y))
+    };
+    let x = Var::constant(random([2, 40, 30, 6], 4));
+    let (traced, trace) = trace(|| {
+        network(&x)
+            .and_then(|(expanded, y)| Ok([y.clone(), y.global_avg_pool2d()?.add(&expanded.global_avg_pool2d()?)?]))
+    });
+    let [y, both] = traced.unwrap();
+    let plan = Plan::compile(&trace, &x, &y).unwrap();
+    assert_eq!(plan.to_string(), "conv2d + add + silu + conv2d + relu\n");
+    for batch in [2, 3] {
+        let x = random([batch, 40, 30, 6], 5);
+        let (_, expected) = network(&Var::constant(x.clone())).unwrap();
+        assert!(plan.run(&x).unwrap().relative_error(expected.value()) < 1e-5);
+    }
+    // What something else reads must be made.
+    let plan = Plan::compile(&trace, &x, &both).unwrap();
+    assert!(plan.to_string().starts_with("conv2d + add + silu\nconv2d + relu\n"), "{plan}");
+}
+
 /// A layer of a DenseNet.
 fn dense(l: &Layers, x: &Var, seed: u64) -> Result<Var> {
     Var::concat(&[x, &l.conv(&l.norm(x, seed)?.relu()?, 3, seed)?])

@@ -30,7 +30,7 @@ pub use batch_norm::{
 };
 pub use concat::{concat_columns, concat_columns_into, put_columns, split_columns};
 pub use conv::{
-    DeformConv2d, FloatConv, InputGradients, PackedConv, PackedDeformConv, QuantizedConv, Values, conv2d,
+    DeformConv2d, FloatConv, InputGradients, PackedConv, PackedDeformConv, PackedPair, QuantizedConv, Values, conv2d,
     conv2d_backward_input, conv2d_backward_input_onto, conv2d_backward_weight, deform_conv2d,
     deform_conv2d_backward_input, deform_conv2d_backward_weight,
 };

@@ -28,7 +28,7 @@ pub use deform::{
     deform_conv2d_backward_weight,
 };
 pub use int8::{FloatConv, QuantizedConv, Values};
-pub use packed::PackedConv;
+pub use packed::{PackedConv, PackedPair};
 
 use super::gemm::gather::{Epilogue, Rows, gather};
 use super::gemm::grid::{Tap, joined_source, joined_taps};

@@ -1,6 +1,6 @@
 //! Windows' taps in the order in which rows walk them, and weights packed in that order.
 
-use super::channels::Channels;
+use super::channels::{Channels, Reads};
 use super::lanes;
 use crate::ops::gemm::Grid;
 use crate::simd::{self, Isa};
@@ -78,6 +78,11 @@ impl<T: Element> Filters<T> {
             }
         });
         Some(Filters { isa: simd::current(), taps, channels, size, data })
+    }
+
+    /// Whether each output is a channel of the same input, and all registers are full and hold no channel twice.
+    pub fn has_whole_registers(&self) -> bool {
+        self.channels.reads == Reads::Own && self.channels.outputs.is_multiple_of(self.channels.lanes)
     }
 
     /// The number of elements of a register's weights.

@@ -25,7 +25,7 @@ pub use filters::Filters;
 use filters::{Direction, Taps};
 pub use row::Row;
 pub use sums::SumRow;
-use windows::Windows;
+pub(super) use windows::Windows;
 
 use super::Geometry;
 use crate::ops::gemm::gather::Epilogue;
@@ -143,6 +143,7 @@ fn gather<T: Element>(passes: &[Pass<'_, T>], x: &[T], y: &mut [T], epilogue: Ep
                     out: out.get().wrapping_add(at),
                     stride: grid.target_step[1] * channels.outputs,
                     below: grid.target_step[0] * width * channels.outputs,
+                    fetches: x.len() >= windows::LARGE,
                     bias: epilogue.bias.map_or(std::ptr::null(), <[T]>::as_ptr),
                     residual: epilogue.residual.map_or(std::ptr::null(), |residual| residual[at..].as_ptr()),
                     clamp: epilogue.clamp,

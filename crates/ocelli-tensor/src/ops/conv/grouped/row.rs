@@ -24,6 +24,8 @@ pub struct Row<'a, T: Element> {
     pub stride: usize,
     /// The elements from an output to that of the next row.
     pub below: usize,
+    /// Whether that, and what the next row's windows are the first to read, is to be fetched meanwhile.
+    pub fetches: bool,
     /// A number a channel, or null.
     pub bias: *const T,
     /// Laid out as `out` and added to it, or null.
@@ -65,7 +67,7 @@ impl<T: Element, R: Read, const K: usize, const STEP: usize> Kernel<T> for Tiles
             let inner = windows.is_inner(&tile);
             for v in row.vectors.clone() {
                 let [output, input] = row.filters.channels.vectors[v];
-                if !windows.ahead.is_empty() {
+                if row.fetches {
                     windows.fetch(simd, &tile, input);
                     let below = row.out.wrapping_add(row.below + tile.start * row.stride);
                     fetch(simd, below, tile.len(), row.stride, output);

@@ -11,7 +11,7 @@ use crate::simd::Simd;
 pub const PIXELS: usize = 8;
 
 /// Elements of images from which on tiles fetch ahead.
-const LARGE: usize = 1 << 20;
+pub const LARGE: usize = 1 << 20;
 
 /// The windows under one row of outputs.
 pub struct Windows<'a, T> {
@@ -39,16 +39,25 @@ impl<'a, T> Windows<'a, T> {
     pub(super) fn new(grid: &Grid, taps: &'a Taps, x: &[T], pixel: usize, [n, y]: [usize; 2]) -> Self {
         let [height, width] = grid.source;
         assert_eq!(x.len(), grid.batch * height * width * pixel);
+        let image = x[n * height * width * pixel..].as_ptr();
+        let windows = Self::of_row(grid, taps, image, pixel, y);
+        if x.len() < LARGE {
+            return windows;
+        }
+        let first = windows.y.saturating_add_signed(taps.rows.last().unwrap_or(&0) + 1).min(height);
+        Windows { ahead: first..height.min(first + grid.step[0]), ..windows }
+    }
+
+    /// The windows of row `y` of a grid over an image of `pixel` channels that is near.
+    pub(in crate::ops::conv) fn of_row(grid: &Grid, taps: &'a Taps, image: *const T, pixel: usize, y: usize) -> Self {
+        let [height, width] = grid.source;
         let y = y * grid.step[0];
         // Offsets ascend, so that the rows inside are consecutive.
         let row = |offset: &isize| y as isize + offset;
         let start = taps.rows.partition_point(|offset| row(offset) < 0);
         let end = taps.rows.partition_point(|offset| row(offset) < height as isize);
-        let image = x[n * height * width * pixel..].as_ptr();
         let inside = start..end.max(start);
-        let first = y.saturating_add_signed(taps.rows.last().unwrap_or(&0) + 1).min(height);
-        let ahead = if x.len() < LARGE { 0..0 } else { first..height.min(first + grid.step[0]) };
-        Windows { image, pixel, width, y, taps, inside, step: grid.step[1], outputs: grid.size[1], ahead }
+        Windows { image, pixel, width, y, taps, inside, step: grid.step[1], outputs: grid.size[1], ahead: 0..0 }
     }
 
     /// The first pixel of the image row under the first kernel row inside, and the elements from there to that of the

@@ -1,6 +1,10 @@
 //! Convolutions for inference: weights packed once; bias, residual addition and activation in the same pass.
 
+mod pair;
+
 use std::borrow::Cow;
+
+pub use pair::PackedPair;
 
 use super::algorithm::{Algorithm, Pass, choose};
 use super::{Geometry, grouped, pack, source, winograd};
