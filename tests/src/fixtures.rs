@@ -133,6 +133,8 @@ pub struct TrainingRun {
     /// The same in f64 when the weights start elsewhere by up to three millionths of themselves, of several draws: where
     /// it is small, no ReLU's input comes within any convolution algorithm's rounding of zero.
     pub perturbed_deviation: f64,
+    /// The same for a millionth, more than the direct algorithm's rounding does.
+    pub slightly_perturbed_deviation: f64,
     /// Every parameter and running statistic, after the three steps.
     pub tensors: Vec<TrainedTensor>,
 }

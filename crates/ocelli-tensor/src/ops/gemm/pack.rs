@@ -74,25 +74,20 @@ impl<T: Element> Packed<T> {
         Packed { isa, groups, depth, columns, width, panels }
     }
 
-    /// The operand with each row times its factor, in memory that an earlier one has [left](Self::into_memory).
-    pub fn scaled(&self, factors: &[T], memory: Tensor<T>) -> Self {
+    /// The operand with each row times its factor, in `memory`, which it shares until it is dropped.
+    pub fn scaled(&self, factors: &[T], memory: &mut Tensor<T>) -> Self {
         assert!(self.groups == 1 && self.depth == factors.len(), "a factor a row");
-        let mut scaled = Packed { panels: memory, ..*self };
         let rows = self.panels.data().chunks_exact(self.width);
-        let copies = scaled.panels.resize(*self.panels.shape()).chunks_exact_mut(self.width);
+        let copies = memory.resize(*self.panels.shape()).chunks_exact_mut(self.width);
         for ((copy, row), &factor) in copies.zip(rows).zip(factors.iter().cycle()) {
             copy.iter_mut().zip(row).for_each(|(copy, &x)| *copy = x * factor);
         }
-        scaled
+        Packed { panels: memory.clone(), ..*self }
     }
 
     /// The elements of all panels.
     pub fn len(&self) -> usize {
         self.panels.len()
-    }
-
-    pub fn into_memory(self) -> Tensor<T> {
-        self.panels
     }
 
     /// The panels of a group.

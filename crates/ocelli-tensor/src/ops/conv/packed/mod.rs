@@ -139,10 +139,9 @@ impl<T: Element> PackedConv<T> {
                 let grid = if g.batch == 1 { grid } else { Cow::Owned(Grid::rows(g.input[0] * g.input[1])) };
                 let (x, scale) = (images(x, g.batch), images(scale, g.batch));
                 for (i, ((x, scale), y)) in x.zip(scale).zip(y.chunks_exact_mut(shape.len() / g.batch)).enumerate() {
-                    let weights = packed.scaled(scale, std::mem::take(workspace));
+                    let weights = packed.scaled(scale, workspace);
                     let rows = Rows { data: x, columns: g.in_channels, k: g.in_channels };
                     gather(&grid, rows, &weights, y, epilogue.part(i * y.len(), y.len()));
-                    *workspace = weights.into_memory();
                 }
             }
             Weights::Panels(packed) => gather(&grid, source(&g, &grid, x.data(), workspace), packed, y, epilogue),

@@ -1,9 +1,7 @@
 //! Backward passes with the mistakes that real ones make: the gradient check catches every one, and passes the right
 //! backward of the same operation.
 
-mod common;
-
-use common::random;
+use crate::common::random;
 use ocelli_autograd::gradcheck::{GradError, gradcheck};
 use ocelli_autograd::tensor::ops;
 use ocelli_autograd::{Gradients, Op, Result, Tensor, Var};

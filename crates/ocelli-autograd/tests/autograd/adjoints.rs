@@ -1,9 +1,7 @@
 //! The adjoint identity ⟨A x, y⟩ = ⟨x, Aᵀ y⟩ of every linear operation, Aᵀ y being what its backward pass gives from y.
 //! Unlike central differences it costs one pass whatever the size, and holds to rounding.
 
-mod common;
-
-use common::random;
+use crate::common::random;
 use ocelli_autograd::ops::{DeformConv2d, Padding, Window};
 use ocelli_autograd::{Parameter, Result, Shape, Tensor, Var};
 use proptest::prelude::*;

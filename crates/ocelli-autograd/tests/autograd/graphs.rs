@@ -1,8 +1,6 @@
 //! Gradients of whole graphs: values that are used more than once, broadcast or empty, and random small networks.
 
-mod common;
-
-use common::random;
+use crate::common::random;
 use ocelli_autograd::gradcheck::{GradCheck, gradcheck};
 use ocelli_autograd::ops::{Activation, LocalResponseNorm, Window};
 use ocelli_autograd::{Parameter, Result, Shape, Tensor, Var};
