@@ -226,7 +226,7 @@ fn check_packed() {
 
 #[test]
 fn packed_convolutions_take_weights_of_channels() {
-    for (batch, size, cin, cout) in [(1, [9, 8], 20, 36), (3, [5, 5], 33, 7), (2, [1, 1], 4, 64)] {
+    for (batch, size, cin, cout) in [(1, [9, 8], 20, 36), (3, [5, 5], 33, 7), (2, [1, 1], 4, 64), (0, [3, 3], 4, 8)] {
         let window = Window::square(1);
         let case = case(batch, size, cin, cout, 1, window);
         let (x, w, residual) = (case.x::<f32>(), case.w::<f32>(), case.dy::<f32>());

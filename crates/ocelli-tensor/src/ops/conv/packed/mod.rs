@@ -137,8 +137,10 @@ impl<T: Element> PackedConv<T> {
         match &self.weights {
             Weights::Panels(packed) if let Some(scale) = scale => {
                 let grid = if g.batch == 1 { grid } else { Cow::Owned(Grid::rows(g.input[0] * g.input[1])) };
-                let (x, scale) = (images(x, g.batch), images(scale, g.batch));
-                for (i, ((x, scale), y)) in x.zip(scale).zip(y.chunks_exact_mut(shape.len() / g.batch)).enumerate() {
+                // (A batch of none has no images of any size.)
+                let size = |tensor: Shape| (tensor.len() / g.batch.max(1)).max(1);
+                let [x, scale] = [x, scale].map(|tensor| tensor.data().chunks_exact(size(*tensor.shape())));
+                for (i, ((x, scale), y)) in x.zip(scale).zip(y.chunks_exact_mut(size(shape))).enumerate() {
                     let weights = packed.scaled(scale, workspace);
                     let rows = Rows { data: x, columns: g.in_channels, k: g.in_channels };
                     gather(&grid, rows, &weights, y, epilogue.part(i * y.len(), y.len()));
@@ -161,11 +163,6 @@ impl<T: Element> PackedConv<T> {
             Some(_) => Ok(()),
         }
     }
-}
-
-/// The elements of each image.
-fn images<T: Element>(x: &Tensor<T>, batch: usize) -> impl Iterator<Item = &[T]> {
-    x.data().chunks_exact((x.len() / batch.max(1)).max(1))
 }
 
 /// An activation as bounds, or as a curve.

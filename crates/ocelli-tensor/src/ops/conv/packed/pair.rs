@@ -57,6 +57,9 @@ impl<T: Element> PackedPair<T> {
         let (planned, grid) = &depthwise.planned;
         let grid =
             if second == *planned { Cow::Borrowed(grid) } else { Cow::Owned(second.forward_grid(grid.taps.clone())) };
+        if y.is_empty() {
+            return Ok(());
+        }
         let bands = Bands { pair: self, first, second, grid: &grid, x: x.data(), y: Shared(y.as_mut_ptr()) };
         bands.run();
         Ok(())
@@ -227,6 +230,14 @@ mod tests {
             PackedPair::new(&pointwise, &depthwise).unwrap().run_into(&x, &mut y).unwrap();
             vec![y]
         });
+    }
+
+    #[test]
+    fn no_images_give_none() {
+        let (pointwise, depthwise, _) = convolutions([1, 40, 40, 8], 64, Window::square(3));
+        let mut y = Tensor::default();
+        PackedPair::new(&pointwise, &depthwise).unwrap().run_into(&Tensor::zeros([0, 40, 40, 8]), &mut y).unwrap();
+        assert_eq!(**y.shape(), [0, 38, 38, 64]);
     }
 
     #[test]
