@@ -96,6 +96,18 @@ struct Call<'a, T: Element> {
     inputs: Vec<Operand<T>>,
 }
 
+impl<T: Element> Call<'_, T> {
+    /// Whether the second operand is a number for each image and channel of the first, `[N, 1, …, 1, C]`, in batches of any
+    /// size: a constant has only so many.
+    fn is_per_image(&self) -> bool {
+        let (x, y) = (self.entry.input_shapes()[1], self.entry.output_shape());
+        let last = y.rank().saturating_sub(1);
+        let fits = |d: usize| x[d] == if d == 0 || d == last { y[d] } else { 1 };
+        let depends = self.inputs.iter().all(|operand| operand.id().is_some());
+        depends && x.rank() == y.rank() && last > 0 && (0..=last).all(fits)
+    }
+}
+
 /// `origins` keeps what nodes are made of, weights included.
 pub(super) fn fuse<T: Element>(trace: &Trace<T>, input: u64, output: u64, origins: bool) -> Result<Fusion<T>> {
     let (calls, output) = calls(trace, input, output)?;
@@ -239,7 +251,7 @@ impl<'a, T: Element> Chains<'a, T> {
         let call = &self.calls[product];
         let &[_, height, width, _] = &**call.entry.output_shape() else { return None };
         let few = FEWER * convolution.weight.shape().columns() <= height * width;
-        let fits = matches!(call.role, Role::Product) && is_per_image(call.entry) && few;
+        let fits = matches!(call.role, Role::Product) && call.is_per_image() && few;
         (fits && self.only_reader(id) == Some(start)).then_some(product)
     }
 
@@ -257,7 +269,7 @@ impl<'a, T: Element> Chains<'a, T> {
                 scale = affine.scale.clone().map_or(Scale::One, Scale::Constant);
                 shift.clone_from(&affine.shift);
             }
-            Role::Product if is_per_image(first.entry) => {
+            Role::Product if first.is_per_image() => {
                 scale = Scale::Input;
                 inputs.push(first.inputs[1].clone());
             }
@@ -304,14 +316,6 @@ impl<'a, T: Element> Chains<'a, T> {
 fn node<T: Element>(last: &Entry<T>, names: &str, action: Action<T>, cost: Cost, inputs: Vec<Operand<T>>) -> Node<T> {
     let label = label(last.scope(), names);
     Node { label, action, cost, inputs, output: last.output, shape: *last.output_shape(), origin: None }
-}
-
-/// Whether the second operand is a number for each image and channel of the first: `[N, 1, …, 1, C]`.
-fn is_per_image<T: Element>(entry: &Entry<T>) -> bool {
-    let (x, y) = (entry.input_shapes()[1], entry.output_shape());
-    let last = y.rank().saturating_sub(1);
-    let fits = |d: usize| x[d] == if d == 0 || d == last { y[d] } else { 1 };
-    x.rank() == y.rank() && last > 0 && (0..=last).all(fits)
 }
 
 fn same_shapes<T: Element>(entry: &Entry<T>) -> bool {

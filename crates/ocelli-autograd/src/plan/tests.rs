@@ -160,6 +160,18 @@ fn channel_weights_go_into_those_of_few_outputs() {
 }
 
 #[test]
+fn constant_weights_of_channels_serve_any_batch() {
+    let x = Var::constant(random([1, 6, 5, 4], 1));
+    let [scale, w] = [[1, 1, 1, 4], [1, 1, 4, 2]].map(|shape| Parameter::new(random(shape, 2)));
+    let network = |x: &Var| x.mul(&scale.var())?.conv2d(&w.var(), &Window::square(1), 1);
+    let (y, trace) = trace(|| network(&x));
+    let plan = Plan::compile(&trace, &x, &y.unwrap()).unwrap();
+    let batch = random([3, 6, 5, 4], 3);
+    let expected = network(&Var::constant(batch.clone())).unwrap();
+    assert!(plan.run(&batch).unwrap().relative_error(expected.value()) < 1e-6);
+}
+
+#[test]
 fn pointwise_and_depthwise_convolutions_are_one_step() {
     let network = |x: &Var| -> Result<(Var, Var)> {
         let (w, bias) = (Parameter::new(random([1, 1, 6, 32], 1)), Parameter::new(random([32], 2)));
