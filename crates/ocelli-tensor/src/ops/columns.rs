@@ -86,7 +86,6 @@ pub(crate) fn put_grouped_sums<T: Element, const K: usize>(
         return;
     }
     let chunks = rows.div_ceil(chunk);
-    let chunk = rows.div_ceil(chunks);
     let mut parts = Scratch::new(groups * chunks * len);
     threads::for_each_chunk(&mut parts, len, |i, part| {
         let (group, first) = (i / chunks, i % chunks * chunk);
