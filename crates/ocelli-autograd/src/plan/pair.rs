@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use ocelli_tensor::Element;
-use ocelli_tensor::ops::PackedPair;
+use ocelli_tensor::ops::{PackedConv, PackedPair};
 
 use super::fuse::{Action, Fusion, Node, Operand};
 use crate::Cost;
@@ -29,12 +29,15 @@ pub(super) fn pair<T: Element>(fusion: &mut Fusion<T>) {
 
 /// The convolutions of two steps as one.
 fn packed<T: Element>(first: &Node<T>, second: &Node<T>) -> Option<PackedPair<T>> {
-    let convolution = |node: &Node<T>| match &node.action {
-        // (Without residual.)
-        Action::Run(step) if node.inputs.len() == 1 => step.convolution().cloned(),
+    PackedPair::new(convolution(first)?, convolution(second)?)
+}
+
+/// The convolution that a step is, if it adds no residual.
+fn convolution<T: Element>(node: &Node<T>) -> Option<&PackedConv<T>> {
+    match &node.action {
+        Action::Run(step) if node.inputs.len() == 1 => step.convolution(),
         _ => None,
-    };
-    PackedPair::new(&convolution(first)?, &convolution(second)?)
+    }
 }
 
 fn joined<T: Element>(first: Node<T>, second: Node<T>, pair: PackedPair<T>) -> Node<T> {

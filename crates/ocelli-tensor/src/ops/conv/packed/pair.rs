@@ -155,7 +155,7 @@ impl<T: Element> Bands<'_, T> {
                 out: self.y.get().wrapping_add(out),
                 stride: channels,
                 below: self.second.output[1] * channels,
-                fetches: self.second.y_shape().iter().product::<usize>() >= LARGE,
+                fetches: true,
                 bias: bias.map_or(std::ptr::null(), <[T]>::as_ptr),
                 residual: std::ptr::null(),
                 clamp,
