@@ -1,11 +1,12 @@
 //! Values in a recorded computation.
 
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use ocelli_tensor::{Element, Shape, Tensor};
 
 use crate::node::{Node, Origin, Record, Saved, next_id};
+use crate::ops::BatchStats;
 use crate::{Kept, Op, Pass, Result, anomaly, grad_mode, profile, trace};
 
 /// A value, and where it came from if it requires a gradient. Clones are the same value; dropping the last one frees
@@ -17,6 +18,8 @@ pub struct Var<T: Element = f32> {
     value: Tensor<T>,
     /// How operations keep the value, if not as it is.
     recipe: Option<Kept<T>>,
+    /// Known to all clones as soon as one has been asked for them.
+    pub(crate) stats: Arc<OnceLock<BatchStats<T>>>,
     node: Option<Arc<Node<T>>>,
 }
 
@@ -27,7 +30,7 @@ impl<T: Element> Var<T> {
     }
 
     pub(crate) fn new(id: u64, value: Tensor<T>, node: Option<Arc<Node<T>>>) -> Self {
-        Var { id, value, recipe: None, node }
+        Var { id, value, recipe: None, stats: Arc::default(), node }
     }
 
     /// The tensor.
@@ -111,7 +114,8 @@ impl<T: Element> Var<T> {
 
 impl<T: Element> Clone for Var<T> {
     fn clone(&self) -> Self {
-        Var { id: self.id, value: self.value.clone(), recipe: self.recipe.clone(), node: self.node.clone() }
+        let Var { id, value, recipe, stats, node } = self;
+        Var { id: *id, value: value.clone(), recipe: recipe.clone(), stats: stats.clone(), node: node.clone() }
     }
 }
 

@@ -139,6 +139,16 @@ impl<T: Element> Op<T> for BatchNorm<T> {
 }
 
 impl<T: Element> Var<T> {
+    /// This value's statistics, which are computed once, however many normalisations they are for.
+    pub(crate) fn batch_stats(&self) -> Result<BatchStats<T>> {
+        if let Some(stats) = self.stats.get() {
+            return Ok(stats.clone());
+        }
+        let (mean, var) = profile::aside("batch_norm_stats", Pass::Forward, || ops::batch_norm_stats(self.value()))?;
+        let stats = BatchStats { mean, var, count: self.shape().rows() };
+        Ok(self.stats.get_or_init(|| stats).clone())
+    }
+
     /// This value `[…, C]` normalised by its own statistics, scaled by `gamma` `[C]` and shifted by `beta` `[C]`, and
     /// the statistics.
     pub fn batch_norm(&self, gamma: &Var<T>, beta: &Var<T>, eps: f64) -> Result<(Var<T>, BatchStats<T>)> {
@@ -154,8 +164,7 @@ impl<T: Element> Var<T> {
         residual: Option<&Var<T>>,
         activation: Option<Activation>,
     ) -> Result<(Var<T>, BatchStats<T>)> {
-        let (mean, var) = profile::aside("batch_norm_stats", Pass::Forward, || ops::batch_norm_stats(self.value()))?;
-        let stats = BatchStats { mean, var, count: self.shape().rows() };
+        let stats = self.batch_stats()?;
         let op = BatchNorm { stats: stats.clone(), eps, activation };
         let y = match residual {
             Some(residual) => Var::apply(op, &[self, gamma, beta, residual]),

@@ -9,6 +9,7 @@ mod add;
 mod avg_pool2d;
 mod batch_norm;
 mod batch_norm_eval;
+mod batch_norm_joined;
 mod binary_cross_entropy;
 mod columns;
 mod concat;
@@ -43,6 +44,7 @@ pub use add::Add;
 pub use avg_pool2d::AvgPool2d;
 pub use batch_norm::{BatchNorm, BatchStats};
 pub use batch_norm_eval::BatchNormEval;
+pub use batch_norm_joined::BatchNormJoined;
 pub use binary_cross_entropy::BinaryCrossEntropy;
 pub use columns::Columns;
 pub use concat::Concat;
@@ -73,6 +75,7 @@ pub const ALL: &[&str] = &[
     "avg_pool2d",
     "batch_norm",
     "batch_norm_eval",
+    "batch_norm_joined",
     "binary_cross_entropy",
     "columns",
     "concat",
@@ -109,6 +112,7 @@ const CHECKS: &[(&str, testing::Check)] = &[
     ("avg_pool2d", avg_pool2d::tests::gradients),
     ("batch_norm", batch_norm::tests::gradients),
     ("batch_norm_eval", batch_norm_eval::tests::gradients),
+    ("batch_norm_joined", batch_norm_joined::tests::gradients),
     ("binary_cross_entropy", binary_cross_entropy::tests::gradients),
     ("columns", columns::tests::gradients),
     ("concat", concat::tests::gradients),

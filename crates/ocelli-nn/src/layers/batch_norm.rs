@@ -75,13 +75,29 @@ impl<T: Element> BatchNorm2d<T> {
         residual: Option<&Var<T>>,
         activation: Option<Activation>,
     ) -> Result<Var<T>> {
-        if x.shape().rows() < 2 {
-            return Err(Error::argument("BatchNorm2d input in training", "at least 2 values a channel", x.shape()));
-        }
+        enough_values(x)?;
         let (gamma, beta) = self.affine();
         let (y, stats) = x.batch_norm_act([&gamma, &beta], self.options.eps, residual, activation)?;
         self.track(&stats)?;
         Ok(y)
+    }
+
+    /// The norm of values side by side, with what follows it, if it normalises by the batch's statistics in this mode: the
+    /// value at their [`concat`](Var::concat), which is then not stored.
+    pub fn forward_joined(
+        &self,
+        parts: &[&Var<T>],
+        activation: Option<Activation>,
+        mode: &Mode,
+    ) -> Result<Option<Var<T>>> {
+        if !self.uses_batch(mode) {
+            return Ok(None);
+        }
+        parts.iter().try_for_each(|part| enough_values(part))?;
+        let (gamma, beta) = self.affine();
+        let (y, stats) = Var::batch_norm_joined(parts, [&gamma, &beta], self.options.eps, activation)?;
+        self.track(&stats)?;
+        Ok(Some(y))
     }
 
     /// γ and β.
@@ -110,6 +126,14 @@ impl<T: Element> BatchNorm2d<T> {
         self.batches.increment();
         Ok(())
     }
+}
+
+/// A single value has no variance.
+fn enough_values<T: Element>(x: &Var<T>) -> Result<()> {
+    if x.shape().rows() < 2 {
+        return Err(Error::argument("BatchNorm2d input in training", "at least 2 values a channel", x.shape()));
+    }
+    Ok(())
 }
 
 impl<T: Element> Layer<T> for BatchNorm2d<T> {

@@ -81,11 +81,13 @@ impl<T: Element> Kernel<T> for Rows<'_, T> {
     #[inline(always)]
     fn run<S: Simd<T>>(self, simd: S) {
         let Rows { affine: &Affine { scale, shift, residual, activation }, x, width, columns, image, first, y } = self;
+        // Slices, which the loops need not ask for.
+        let [scale, shift, residual] = [scale, shift, residual].map(|operand| operand.map(Tensor::data));
         for (r, y) in y.chunks_exact_mut(columns).enumerate() {
             let row = first + r;
             let x = &x[row * width..][..columns];
-            let scale = scale.map(|scale| &scale.data()[row / image * columns..][..columns]);
-            let residual = residual.map(|residual| &residual.data()[row * columns..][..columns]);
+            let scale = scale.map(|scale| &scale[row / image * columns..][..columns]);
+            let residual = residual.map(|residual| &residual[row * columns..][..columns]);
             for c in (0..columns).step_by(S::LANES) {
                 let n = S::LANES.min(columns - c);
                 let mut v = load(simd, x, c, n);
@@ -93,7 +95,7 @@ impl<T: Element> Kernel<T> for Rows<'_, T> {
                     v = simd.mul(v, load(simd, scale, c, n));
                 }
                 if let Some(shift) = shift {
-                    v = simd.add(v, load(simd, shift.data(), c, n));
+                    v = simd.add(v, load(simd, shift, c, n));
                 }
                 if let Some(residual) = residual {
                     v = simd.add(v, load(simd, residual, c, n));

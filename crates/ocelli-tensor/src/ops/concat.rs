@@ -1,5 +1,6 @@
 //! Joining tensors by their columns (channels), and splitting them again; each is the other's gradient.
 
+use super::pointwise::{load, store};
 use crate::simd::{Kernel, Simd};
 use crate::{Element, Error, Result, Shape, Tensor, threads};
 
@@ -12,29 +13,50 @@ pub fn concat_columns<T: Element>(tensors: &[&Tensor<T>]) -> Result<Tensor<T>> {
 
 /// As [`concat_columns`], into `out`, which is [resized](Tensor::resize).
 pub fn concat_columns_into<T: Element>(tensors: &[&Tensor<T>], out: &mut Tensor<T>) -> Result<()> {
-    const OP: &str = "concat_columns";
+    let shape = joined_shape("concat_columns", tensors)?;
+    let columns = shape.columns();
+    let chunk = threads::rows_per_chunk(columns);
+    threads::for_each_chunk(out.resize(shape), chunk * columns, |i, out| join_rows(tensors, i * chunk, columns, out));
+    Ok(())
+}
+
+/// The shape of tensors side by side. Errors as [`concat_columns`].
+pub(crate) fn joined_shape<T: Element>(op: &'static str, tensors: &[&Tensor<T>]) -> Result<Shape> {
     let Some(first) = tensors.first() else {
-        return Err(Error::argument(OP, "tensor count", "of at least 1", 0));
+        return Err(Error::argument(op, "tensor count", "of at least 1", 0));
     };
     for tensor in tensors {
         let shape = tensor.shape();
         if shape.rank() == 0 || shape.with_columns(1) != first.shape().with_columns(1) {
-            return Err(Error::shape(OP, "input", with_any_columns(first.shape()), shape));
+            return Err(Error::shape(op, "input", with_any_columns(first.shape()), shape));
         }
     }
     let columns = tensors.iter().map(|tensor| tensor.shape().columns()).sum();
-    let shape = Shape::new(&first.shape().with_columns(columns))?;
-    let chunk = threads::rows_per_chunk(columns);
-    threads::for_each_chunk(out.resize(shape), chunk * columns, |i, out| {
-        let mut first = 0;
-        for tensor in tensors {
-            let width = tensor.shape().columns();
-            let from = Columns { data: &tensor.data()[i * chunk * width..], columns: width, first: 0 };
-            T::copy_columns(CopyColumns { width, from, to: Columns { data: out, columns, first } });
-            first += width;
-        }
-    });
-    Ok(())
+    Shape::new(&first.shape().with_columns(columns))
+}
+
+/// Writes rows of tensors side by side, `columns` together, from row `first` on.
+pub(crate) fn join_rows<T: Element>(tensors: &[&Tensor<T>], first: usize, columns: usize, out: &mut [T]) {
+    let mut start = 0;
+    for tensor in tensors {
+        let width = tensor.shape().columns();
+        let from = Columns { data: &tensor.data()[first * width..], columns: width, first: 0 };
+        let to = Columns { data: &mut *out, columns, first: start };
+        T::copy_columns(CopyColumns { width, from, to, adds: false });
+        start += width;
+    }
+}
+
+/// Takes rows of `columns` columns apart into `parts`, in each of which they replace what is there or, if it `adds`, are
+/// added to it. A part is its number of columns and the same rows of it.
+pub(crate) fn take_rows_apart<T: Element>(rows: &[T], columns: usize, parts: &mut [(usize, bool, &mut [T])]) {
+    let mut first = 0;
+    for (width, adds, part) in parts {
+        let (width, adds) = (*width, *adds);
+        let from = Columns { data: rows, columns, first };
+        T::copy_columns(CopyColumns { width, from, to: Columns { data: part, columns: width, first: 0 }, adds });
+        first += width;
+    }
 }
 
 /// Writes `part` `[…, C]` to the columns of `whole` from `first` on.
@@ -54,7 +76,7 @@ pub fn put_columns<T: Element>(whole: &mut Tensor<T>, first: usize, part: &Tenso
     let chunk = threads::rows_per_chunk(width);
     threads::for_each_chunk(whole.data_mut(), chunk * columns, |i, whole| {
         let from = Columns { data: &part.data()[i * chunk * width..], columns: width, first: 0 };
-        T::copy_columns(CopyColumns { width, from, to: Columns { data: whole, columns, first } });
+        T::copy_columns(CopyColumns { width, from, to: Columns { data: whole, columns, first }, adds: false });
     });
     Ok(())
 }
@@ -78,7 +100,8 @@ pub fn split_columns<T: Element>(x: &Tensor<T>, widths: &[usize]) -> Result<Vec<
         let chunk = threads::rows_per_chunk(width);
         threads::for_each_chunk(out.data_mut(), chunk * width, |i, out| {
             let from = Columns { data: &x.data()[i * chunk * columns..], columns, first };
-            T::copy_columns(CopyColumns { width, from, to: Columns { data: out, columns: width, first: 0 } });
+            let to = Columns { data: out, columns: width, first: 0 };
+            T::copy_columns(CopyColumns { width, from, to, adds: false });
         });
         out
     };
@@ -92,11 +115,13 @@ struct Columns<D> {
     first: usize,
 }
 
-/// Copies `width` columns of all rows of `to`. (For rows this short, a call of `memcpy` each costs more than the copy.)
+/// Copies `width` columns of all rows of `to`, or adds to these. (For rows this short, a call of `memcpy` each costs more
+/// than the copy.)
 pub struct CopyColumns<'a, T> {
     width: usize,
     from: Columns<&'a [T]>,
     to: Columns<&'a mut [T]>,
+    adds: bool,
 }
 
 impl<T: Element> Kernel<T> for CopyColumns<'_, T> {
@@ -104,7 +129,7 @@ impl<T: Element> Kernel<T> for CopyColumns<'_, T> {
 
     #[inline(always)]
     fn run<S: Simd<T>>(self, simd: S) {
-        let CopyColumns { width, from, to } = self;
+        let CopyColumns { width, from, to, adds } = self;
         if width == 0 {
             return;
         }
@@ -112,11 +137,14 @@ impl<T: Element> Kernel<T> for CopyColumns<'_, T> {
         for (from_row, to_row) in rows {
             let from = &from_row[from.first..from.first + width];
             let to = &mut to_row[to.first..to.first + width];
-            let (mut xs, mut ys) = (from.chunks_exact(S::LANES), to.chunks_exact_mut(S::LANES));
-            for (x, y) in (&mut xs).zip(&mut ys) {
-                simd.store(simd.load(x), y);
+            for c in (0..width).step_by(S::LANES) {
+                let n = S::LANES.min(width - c);
+                let mut x = load(simd, from, c, n);
+                if adds {
+                    x = simd.add(x, load(simd, to, c, n));
+                }
+                store(simd, x, to, c, n);
             }
-            simd.store_partial(simd.load_partial(xs.remainder()), ys.into_remainder());
         }
     }
 }

@@ -9,7 +9,7 @@
 
 use std::ops::Range;
 
-use super::{Columns, Normalization, check_shape};
+use super::{Columns, Lanes, Normalization, check_shape};
 use crate::memory::Buffer;
 use crate::ops::activation::Activation;
 use crate::ops::columns::{Terms, add_in_order, chunk_sums, column_sums, rounded, rows_per_chunk};
@@ -65,11 +65,11 @@ pub fn batch_norm_backward<T: Element>(
 ) -> Result<(Tensor<T>, Tensor<T>, Tensor<T>)> {
     const OP: &str = "batch_norm_backward";
     // Without an activation β plays no part.
-    let columns = Columns::new(OP, x, Normalization { mean, var, gamma, beta: gamma, eps })?;
+    let columns = Columns::new(OP, x.shape(), Normalization { mean, var, gamma, beta: gamma, eps })?;
     check_shape(OP, "dy", x, dy)?;
-    let g = Gradient { columns: &columns, x: x.data(), activation: None };
+    let g = Gradient::new(columns.lanes(), x.data(), None);
     let [dgamma, dbeta] = parameter_gradients(&columns, g.sums(dy));
-    let dx = through_statistics(g, dy.clone(), None, [&dgamma, &dbeta]);
+    let dx = through_statistics(&columns, g, dy.clone(), None, [&dgamma, &dbeta]);
     Ok((dx, rounded([columns.len()], &dgamma, 1.0), rounded([columns.len()], &dbeta, 1.0)))
 }
 
@@ -85,15 +85,15 @@ pub fn batch_norm_backward_frozen<T: Element>(
     dy: &Tensor<T>,
 ) -> Result<(Tensor<T>, Tensor<T>, Tensor<T>)> {
     const OP: &str = "batch_norm_backward_frozen";
-    let columns = Columns::new(OP, x, Normalization { mean, var, gamma, beta: gamma, eps })?;
+    let columns = Columns::new(OP, x.shape(), Normalization { mean, var, gamma, beta: gamma, eps })?;
     check_shape(OP, "dy", x, dy)?;
-    let g = Gradient { columns: &columns, x: x.data(), activation: None };
+    let g = Gradient::new(columns.lanes(), x.data(), None);
     let (len, chunk) = (columns.len(), rows_per_chunk(columns.len()) * columns.len());
     let mut dx = Tensor::scratch(x.shape());
     let sums = sums_beside(len, &mut dx, |i, dx, sums| {
         let part = i * chunk..i * chunk + dx.len();
         let (g, dy) = (g.part(part.clone()), &dy.data()[part]);
-        T::batch_norm_scaled(Scaled { columns: &columns, dy, dx });
+        T::batch_norm_scaled(Scaled { columns: columns.lanes(), dy, dx });
         chunk_sums(Summed { g, dy }, 0, dx.len() / len, len, sums);
     });
     let [dgamma, dbeta] = parameter_gradients(&columns, sums);
@@ -115,7 +115,7 @@ pub fn batch_norm_act_backward<T: Element>(
     onto: Option<Tensor<T>>,
 ) -> Result<BatchNormGradients<T>> {
     const OP: &str = "batch_norm_act_backward";
-    let columns = Columns::new(OP, x, normalization)?;
+    let columns = Columns::new(OP, x.shape(), normalization)?;
     check_shape(OP, "dy", x, &dy)?;
     onto.iter().try_for_each(|onto| check_shape(OP, "gradient", x, onto))?;
     let joined = recompute.tensor();
@@ -133,7 +133,7 @@ pub fn batch_norm_act_backward<T: Element>(
         ));
     }
     let activated = activation.map(|activation| Activated { activation, recompute: Saved::new(recompute) });
-    let g = Gradient { columns: &columns, x: x.data(), activation: activated };
+    let g = Gradient { columns: columns.lanes(), x: x.data(), activation: activated };
     let len = columns.len();
     let (sums, dy, dresidual) = match (joined, activation) {
         (None, _) => (g.sums(&dy), dy, None),
@@ -146,7 +146,7 @@ pub fn batch_norm_act_backward<T: Element>(
     let [dgamma, dbeta] = parameter_gradients(&columns, sums);
     // What was stored as the residual's gradient need not be computed again.
     let activation = g.activation.filter(|_| dresidual.is_none());
-    let dx = through_statistics(Gradient { activation, ..g }, dy, onto, [&dgamma, &dbeta]);
+    let dx = through_statistics(&columns, Gradient { activation, ..g }, dy, onto, [&dgamma, &dbeta]);
     Ok(BatchNormGradients { dx, dgamma: rounded([len], &dgamma, 1.0), dbeta: rounded([len], &dbeta, 1.0), dresidual })
 }
 
@@ -187,7 +187,7 @@ fn sums_beside<T: Element>(
 }
 
 /// (dγ, dβ) from the sums of g and g (x − mean).
-fn parameter_gradients<T: Element>(columns: &Columns<'_, T>, sums: Buffer<f64>) -> [Buffer<f64>; 2] {
+pub(super) fn parameter_gradients<T: Element>(columns: &Columns<'_, T>, sums: Buffer<f64>) -> [Buffer<f64>; 2] {
     let len = columns.len();
     let dgamma = Buffer::from_fn(len, |c| sums[len + c] * columns.inverse[c]);
     [dgamma, Buffer::from_fn(len, |c| sums[c])]
@@ -195,16 +195,14 @@ fn parameter_gradients<T: Element>(columns: &Columns<'_, T>, sums: Buffer<f64>) 
 
 /// dx = scale · g + (slope · (x − mean) + shift), in dy's buffer if it is not shared, or added to `onto`.
 fn through_statistics<T: Element>(
+    columns: &Columns<'_, T>,
     g: Gradient<'_, T>,
     dy: Tensor<T>,
     onto: Option<Tensor<T>>,
-    [dgamma, dbeta]: [&[f64]; 2],
+    sums: [&[f64]; 2],
 ) -> Tensor<T> {
-    let Columns { gamma, inverse, .. } = g.columns;
-    let (rows, len) = (dy.shape().rows() as f64, inverse.len());
-    let scale = |c: usize| gamma[c].to_f64() * inverse[c];
-    let slope = Buffer::from_fn(len, |c| T::from_f64(-scale(c) * inverse[c] * dgamma[c] / rows));
-    let shift = Buffer::from_fn(len, |c| T::from_f64(-scale(c) * dbeta[c] / rows));
+    let len = columns.len();
+    let lines = Lines::new(columns, dy.shape().rows(), sums);
     let adds = onto.is_some();
     let (mut dx, dy) = match onto {
         Some(onto) => (onto, Some(dy)),
@@ -214,15 +212,32 @@ fn through_statistics<T: Element>(
     threads::for_each_chunk(dx.data_mut(), chunk, |i, dx| {
         let part = i * chunk..i * chunk + dx.len();
         let (g, dy) = (g.part(part.clone()), dy.as_ref().map(|dy| &dy.data()[part]));
-        T::batch_norm_through(Through { g, dy, slope: &slope, shift: &shift, adds, dx });
+        T::batch_norm_through(Through { g, dy, slope: &lines.slope, shift: &lines.shift, adds, dx });
     });
     dx
 }
 
+/// What mean and variance add to dx, a line over x − mean for every column.
+pub(super) struct Lines<T> {
+    pub slope: Buffer<T>,
+    pub shift: Buffer<T>,
+}
+
+impl<T: Element> Lines<T> {
+    /// From dγ and dβ, which are sums over so many rows.
+    pub fn new(columns: &Columns<'_, T>, rows: usize, [dgamma, dbeta]: [&[f64]; 2]) -> Self {
+        let Columns { gamma, inverse, .. } = columns;
+        let scale = |c: usize| gamma[c].to_f64() * inverse[c];
+        let slope = |c: usize| T::from_f64(-scale(c) * inverse[c] * dgamma[c] / rows as f64);
+        let shift = |c: usize| T::from_f64(-scale(c) * dbeta[c] / rows as f64);
+        Lines { slope: Buffer::from_fn(columns.len(), slope), shift: Buffer::from_fn(columns.len(), shift) }
+    }
+}
+
 /// g = dy · act′, computed where it is needed.
 #[derive(Clone, Copy)]
-struct Gradient<'a, T: Element> {
-    columns: &'a Columns<'a, T>,
+pub(super) struct Gradient<'a, T: Element> {
+    columns: Lanes<'a, T>,
     x: &'a [T],
     activation: Option<Activated<'a, T>>,
 }
@@ -262,6 +277,12 @@ impl<'a, T: Element> Saved<'a, T> {
 }
 
 impl<'a, T: Element> Gradient<'a, T> {
+    /// Of rows x to which no residual was added.
+    pub(super) fn new(columns: Lanes<'a, T>, x: &'a [T], activation: Option<Activation>) -> Self {
+        let activated = |activation| Activated { activation, recompute: Saved::Normalized };
+        Gradient { columns, x, activation: activation.map(activated) }
+    }
+
     /// For these elements, which are whole rows.
     fn part(self, part: Range<usize>) -> Self {
         let activation = self.activation.map(|Activated { activation, recompute }| Activated {
@@ -299,9 +320,9 @@ impl<'a, T: Element> Gradient<'a, T> {
 
 /// g and g (x − mean). The lanes behind the last column are 0, as those of dy are.
 #[derive(Clone, Copy)]
-struct Summed<'a, T: Element> {
-    g: Gradient<'a, T>,
-    dy: &'a [T],
+pub(super) struct Summed<'a, T: Element> {
+    pub g: Gradient<'a, T>,
+    pub dy: &'a [T],
 }
 
 impl<T: Element> Terms<T, 2> for Summed<'_, T> {
@@ -338,7 +359,7 @@ impl<T: Element> Kernel<T> for Store<'_, T> {
 
 /// dx = scale · dy for whole rows.
 pub struct Scaled<'a, T: Element> {
-    columns: &'a Columns<'a, T>,
+    columns: Lanes<'a, T>,
     dy: &'a [T],
     dx: &'a mut [T],
 }
@@ -352,7 +373,7 @@ impl<T: Element> Kernel<T> for Scaled<'_, T> {
         for start in (0..dx.len()).step_by(columns.len()) {
             for c in (0..columns.len()).step_by(S::LANES) {
                 let (at, n) = (start + c, S::LANES.min(columns.len() - c));
-                store(simd, simd.mul(load(simd, dy, at, n), load(simd, &columns.scale, c, n)), dx, at, n);
+                store(simd, simd.mul(load(simd, dy, at, n), load(simd, columns.scale, c, n)), dx, at, n);
             }
         }
     }
@@ -360,12 +381,12 @@ impl<T: Element> Kernel<T> for Scaled<'_, T> {
 
 /// dx = scale · g + (slope · (x − mean) + shift) for whole rows, or added to dx. Without a dy, `dx` holds it.
 pub struct Through<'a, T: Element> {
-    g: Gradient<'a, T>,
-    dy: Option<&'a [T]>,
-    slope: &'a [T],
-    shift: &'a [T],
-    adds: bool,
-    dx: &'a mut [T],
+    pub(super) g: Gradient<'a, T>,
+    pub(super) dy: Option<&'a [T]>,
+    pub(super) slope: &'a [T],
+    pub(super) shift: &'a [T],
+    pub(super) adds: bool,
+    pub(super) dx: &'a mut [T],
 }
 
 impl<T: Element> Kernel<T> for Through<'_, T> {
@@ -381,7 +402,7 @@ impl<T: Element> Kernel<T> for Through<'_, T> {
                 let dy = load(simd, dy.unwrap_or(dx), at, n);
                 let (g_here, centred) = g.at(simd, dy, at, c, n);
                 let through = simd.mul_add(centred, load(simd, slope, c, n), load(simd, shift, c, n));
-                let mut here = simd.mul_add(g_here, load(simd, &g.columns.scale, c, n), through);
+                let mut here = simd.mul_add(g_here, load(simd, g.columns.scale, c, n), through);
                 if adds {
                     here = simd.add(here, load(simd, dx, at, n));
                 }

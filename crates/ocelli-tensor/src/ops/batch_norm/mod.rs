@@ -6,6 +6,7 @@
 //! [`batch_norm_backward_frozen`]. Ioffe & Szegedy 2015, <https://arxiv.org/abs/1502.03167>.
 
 pub(crate) mod backward;
+mod joined;
 mod stats;
 #[cfg(test)]
 mod tests;
@@ -13,13 +14,14 @@ mod tests;
 pub use backward::{
     BatchNormGradients, Recompute, batch_norm_act_backward, batch_norm_backward, batch_norm_backward_frozen,
 };
+pub use joined::{JoinedBatchNormGradients, batch_norm_joined, batch_norm_joined_backward};
 pub use stats::batch_norm_stats;
 
 use super::activation::Activation;
 use super::pointwise::{load, store};
 use crate::memory::Buffer;
 use crate::simd::{Kernel, Simd};
-use crate::{Element, Error, Result, Tensor, threads};
+use crate::{Element, Error, Result, Shape, Tensor, threads};
 
 /// What x is normalised with: four vectors `[C]`, and eps.
 #[derive(Debug, Clone, Copy)]
@@ -69,7 +71,7 @@ fn normalize<T: Element>(
     residual: Option<&Tensor<T>>,
     activation: Option<Activation>,
 ) -> Result<Tensor<T>> {
-    let columns = Columns::new(op, x, normalization)?;
+    let columns = Columns::new(op, x.shape(), normalization)?;
     if let Some(residual) = residual {
         check_shape(op, "residual", x, residual)?;
     }
@@ -78,7 +80,7 @@ fn normalize<T: Element>(
     threads::for_each_chunk(y.data_mut(), chunk, |i, y| {
         let part = i * chunk..i * chunk + y.len();
         let residual = residual.map(|residual| &residual.data()[part.clone()]);
-        T::batch_norm_normalize(Normalize { columns: &columns, x: &x.data()[part], residual, activation, y });
+        T::batch_norm_normalize(Normalize { columns: columns.lanes(), x: &x.data()[part], residual, activation, y });
     });
     Ok(y)
 }
@@ -100,9 +102,9 @@ struct Columns<'a, T: Element> {
 
 impl<'a, T: Element> Columns<'a, T> {
     /// Errors if a vector is not `[C]`.
-    fn new(op: &'static str, x: &Tensor<T>, normalization: Normalization<'a, T>) -> Result<Self> {
+    fn new(op: &'static str, x: &Shape, normalization: Normalization<'a, T>) -> Result<Self> {
         let Normalization { mean, var, gamma, beta, eps } = normalization;
-        let columns = [x.shape().columns()];
+        let columns = [x.columns()];
         for (what, vector) in [("mean", mean), ("var", var), ("gamma", gamma), ("beta", beta)] {
             if **vector.shape() != columns {
                 return Err(Error::shape(op, what, format!("{columns:?}"), vector.shape()));
@@ -117,6 +119,24 @@ impl<'a, T: Element> Columns<'a, T> {
         self.mean.len()
     }
 
+    fn lanes(&self) -> Lanes<'_, T> {
+        Lanes { mean: self.mean, scale: &self.scale, beta: self.beta }
+    }
+}
+
+/// What kernels read of a normalisation's coefficients: as slices, which their loops need not ask for.
+#[derive(Clone, Copy)]
+struct Lanes<'a, T> {
+    mean: &'a [T],
+    scale: &'a [T],
+    beta: &'a [T],
+}
+
+impl<T: Element> Lanes<'_, T> {
+    fn len(&self) -> usize {
+        self.mean.len()
+    }
+
     /// x − mean for `n` elements of column `c` and the following.
     #[inline(always)]
     fn centre<S: Simd<T>>(&self, simd: S, x: S::V, c: usize, n: usize) -> S::V {
@@ -127,13 +147,13 @@ impl<'a, T: Element> Columns<'a, T> {
     /// which may be much larger than the result.)
     #[inline(always)]
     fn transform<S: Simd<T>>(&self, simd: S, centred: S::V, c: usize, n: usize) -> S::V {
-        simd.mul_add(centred, load(simd, &self.scale, c, n), load(simd, self.beta, c, n))
+        simd.mul_add(centred, load(simd, self.scale, c, n), load(simd, self.beta, c, n))
     }
 }
 
 /// Whole rows of y.
 pub struct Normalize<'a, T: Element> {
-    columns: &'a Columns<'a, T>,
+    columns: Lanes<'a, T>,
     x: &'a [T],
     residual: Option<&'a [T]>,
     activation: Option<Activation>,

@@ -1,0 +1,127 @@
+//! Batch normalisation of tensors side by side, as DenseNet's layers need it, whose concatenation, as large as all that a
+//! block has made so far, is never stored: a chunk of its rows at a time is joined where a cache holds it.
+
+use super::backward::{Gradient, Lines, Summed, Through, parameter_gradients};
+use super::{Columns, Normalization, Normalize};
+use crate::memory::{Buffer, Scratch};
+use crate::ops::activation::Activation;
+use crate::ops::columns::{add_in_order, chunk_sums, rounded, rows_per_chunk};
+use crate::ops::concat::{join_rows, joined_shape, take_rows_apart};
+use crate::{Element, Error, Result, Tensor, threads};
+
+/// The gradients of [`batch_norm_joined`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct JoinedBatchNormGradients<T: Element> {
+    /// Of the parts' shapes.
+    pub dx: Vec<Tensor<T>>,
+    /// `[C]`
+    pub dgamma: Tensor<T>,
+    /// `[C]`
+    pub dbeta: Tensor<T>,
+}
+
+/// y = act(γ (x − mean) / √(var + eps) + β), x being `parts` `[…, C₁]`, `[…, C₂]`, … side by side, `[…, C]`.
+///
+/// Errors if there is no part, if parts differ in any dimension but the last, or if mean, var, γ or β is not `[C]`.
+pub fn batch_norm_joined<T: Element>(
+    parts: &[&Tensor<T>],
+    normalization: Normalization<'_, T>,
+    activation: Option<Activation>,
+) -> Result<Tensor<T>> {
+    const OP: &str = "batch_norm_joined";
+    let shape = joined_shape(OP, parts)?;
+    let columns = Columns::new(OP, &shape, normalization)?;
+    let mut y = Tensor::scratch(shape);
+    let (len, chunk) = (columns.len(), threads::rows_per_chunk(columns.len()));
+    threads::for_each_chunk(y.data_mut(), chunk * len, |i, y| {
+        let mut x = Scratch::new(y.len());
+        join_rows(parts, i * chunk, len, &mut x);
+        T::batch_norm_normalize(Normalize { columns: columns.lanes(), x: &x, residual: None, activation, y });
+    });
+    Ok(y)
+}
+
+/// The gradients of [`batch_norm_joined`] in training, through mean and variance, which must be those of the parts. A part
+/// for which `onto` has another part of its gradient gets the sum.
+///
+/// Errors as [`batch_norm_joined`], or if dy's shape is not y's, or there is not one item of `onto` for each part, of its
+/// shape.
+pub fn batch_norm_joined_backward<T: Element>(
+    parts: &[&Tensor<T>],
+    normalization: Normalization<'_, T>,
+    activation: Option<Activation>,
+    dy: &Tensor<T>,
+    onto: Vec<Option<Tensor<T>>>,
+) -> Result<JoinedBatchNormGradients<T>> {
+    const OP: &str = "batch_norm_joined_backward";
+    let shape = joined_shape(OP, parts)?;
+    let columns = Columns::new(OP, &shape, normalization)?;
+    if *dy.shape() != shape {
+        return Err(Error::shape(OP, "dy", shape, dy.shape()));
+    }
+    if onto.len() != parts.len() {
+        return Err(Error::argument(OP, "gradients", format!("one for each of {} parts", parts.len()), onto.len()));
+    }
+    for (part, onto) in parts.iter().zip(&onto) {
+        if let Some(onto) = onto.as_ref().filter(|onto| onto.shape() != part.shape()) {
+            return Err(Error::shape(OP, "gradient", part.shape(), onto.shape()));
+        }
+    }
+    let (rows, len) = (shape.rows(), columns.len());
+    let sums = sums(parts, &columns, activation, dy);
+    let [dgamma, dbeta] = parameter_gradients(&columns, sums);
+    let lines = Lines::new(&columns, rows, [&dgamma, &dbeta]);
+
+    let adds: Vec<bool> = onto.iter().map(Option::is_some).collect();
+    let dx = parts.iter().zip(onto).map(|(part, onto)| onto.unwrap_or_else(|| Tensor::scratch(part.shape())));
+    let mut dx: Vec<Tensor<T>> = dx.collect();
+    let chunk = threads::rows_per_chunk(len);
+    // The same rows of all parts' gradients.
+    let mut pieces: Vec<Vec<_>> = (0..rows.div_ceil(chunk)).map(|_| Vec::with_capacity(parts.len())).collect();
+    for (dx, adds) in dx.iter_mut().zip(adds) {
+        let width = dx.shape().columns();
+        for (piece, dx) in pieces.iter_mut().zip(dx.data_mut().chunks_mut((chunk * width).max(1))) {
+            piece.push((width, adds, dx));
+        }
+    }
+    threads::for_each_chunk(&mut pieces, 1, |i, piece| {
+        let part = i * chunk * len..((i + 1) * chunk * len).min(dy.len());
+        let [mut x, mut joined] = [(); 2].map(|()| Scratch::new(part.len()));
+        join_rows(parts, i * chunk, len, &mut x);
+        let g = Gradient::new(columns.lanes(), &x, activation);
+        let dy = Some(&dy.data()[part]);
+        T::batch_norm_through(Through {
+            g,
+            dy,
+            slope: &lines.slope,
+            shift: &lines.shift,
+            adds: false,
+            dx: &mut joined,
+        });
+        take_rows_apart(&joined, len, &mut piece[0]);
+    });
+    drop(pieces);
+    Ok(JoinedBatchNormGradients { dx, dgamma: rounded([len], &dgamma, 1.0), dbeta: rounded([len], &dbeta, 1.0) })
+}
+
+/// The column sums of g and g (x − mean).
+fn sums<T: Element>(
+    parts: &[&Tensor<T>],
+    columns: &Columns<'_, T>,
+    activation: Option<Activation>,
+    dy: &Tensor<T>,
+) -> Buffer<f64> {
+    let (rows, len, chunk) = (dy.shape().rows(), columns.len(), rows_per_chunk(columns.len()));
+    let mut chunks = Scratch::new(2 * len * rows.div_ceil(chunk));
+    threads::for_each_chunk(&mut chunks, 2 * len, |i, sums| {
+        let first = i * chunk;
+        let n = chunk.min(rows - first);
+        let mut x = Scratch::new(n * len);
+        join_rows(parts, first, len, &mut x);
+        let g = Gradient::new(columns.lanes(), &x, activation);
+        chunk_sums(Summed { g, dy: &dy.data()[first * len..][..n * len] }, 0, n, len, sums);
+    });
+    let mut sums = Buffer::zeros(2 * len);
+    add_in_order(&mut sums, &chunks);
+    sums
+}
