@@ -120,8 +120,12 @@ pub(super) mod tests {
         let operands: Vec<Tensor<f64>> = [vector(2), vector(3)].into_iter().chain(parts).collect();
         for activation in [None, Some(Activation::Relu), Some(Activation::Silu)] {
             gradcheck(&operands, |v| unit(v, activation))?;
-            // Whose gradient is added to what another operation says of one of the parts; which is there twice.
-            gradcheck(&operands[..4], |v| XX)?;
+            // Whose gradient is added to what another operation says of a part, which is there twice.
+            gradcheck(&operands[2..3], |v| {
+                let vector = |seed| Var::constant(random([2 * widths[0]], seed));
+                let y = unit(&[vector(2), vector(3), v[0].clone(), v[0].clone()], activation)?;
+                v[0].mul(&v[0])?.sum()?.add(&y.mul(&y)?.sum()?)
+            })?;
         }
         Ok(())
     }

@@ -125,3 +125,130 @@ fn sums<T: Element>(
     add_in_order(&mut sums, &chunks);
     sums
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{BatchNormGradients, Recompute, batch_norm_act, batch_norm_act_backward, batch_norm_stats};
+    use super::*;
+    use crate::Shape;
+    use crate::ops::testing::{Rng, on_every_isa, same_bits};
+    use crate::ops::{concat_columns, split_columns};
+
+    const EPS: f64 = 1e-5;
+
+    struct Case<T: Element> {
+        parts: Vec<Tensor<T>>,
+        stats: (Tensor<T>, Tensor<T>),
+        gamma: Tensor<T>,
+        beta: Tensor<T>,
+        dy: Tensor<T>,
+    }
+
+    impl<T: Element> Case<T> {
+        fn new(outer: [usize; 3], widths: &[usize]) -> Self {
+            let mut rng = Rng::new(widths.iter().sum::<usize>() as u64);
+            let [n, h, w] = outer;
+            let parts: Vec<_> = widths.iter().map(|&c| rng.tensor([n, h, w, c])).collect();
+            let columns = widths.iter().sum();
+            let stats = batch_norm_stats(&concat_columns(&parts.iter().collect::<Vec<_>>()).unwrap()).unwrap();
+            let (gamma, beta) = (rng.tensor([columns]), rng.tensor([columns]));
+            Case { parts, stats, gamma, beta, dy: rng.tensor([n, h, w, columns]) }
+        }
+
+        fn parts(&self) -> Vec<&Tensor<T>> {
+            self.parts.iter().collect()
+        }
+
+        fn normalization(&self) -> Normalization<'_, T> {
+            let (mean, var) = &self.stats;
+            Normalization { mean, var, gamma: &self.gamma, beta: &self.beta, eps: EPS }
+        }
+    }
+
+    const ACTIVATIONS: [Option<Activation>; 3] = [None, Some(Activation::Relu), Some(Activation::Silu)];
+
+    fn is_that_of_the_concatenation<T: Element>(outer: [usize; 3], widths: &[usize], bound: f64) {
+        let case = Case::<T>::new(outer, widths);
+        let x = concat_columns(&case.parts()).unwrap();
+        for activation in ACTIVATIONS {
+            let y = batch_norm_joined(&case.parts(), case.normalization(), activation).unwrap();
+            assert_eq!(y, batch_norm_act(&x, case.normalization(), None, activation).unwrap());
+            // Half of the parts have a gradient already.
+            let earlier = |i: usize, part: &Tensor<T>| (i % 2 == 1).then(|| Rng::new(i as u64).tensor(part.shape()));
+            let onto: Vec<Option<Tensor<T>>> = case.parts.iter().enumerate().map(|(i, x)| earlier(i, x)).collect();
+            let got =
+                batch_norm_joined_backward(&case.parts(), case.normalization(), activation, &case.dy, onto.clone())
+                    .unwrap();
+            let expected = batch_norm_act_backward(
+                &x,
+                case.normalization(),
+                activation,
+                Recompute::Normalized,
+                case.dy.clone(),
+                None,
+            );
+            let BatchNormGradients { dx, dgamma, dbeta, .. } = expected.unwrap();
+            assert!(got.dgamma.relative_error(&dgamma) < bound && got.dbeta.relative_error(&dbeta) < bound);
+            for ((got, mut dx), onto) in got.dx.iter().zip(split_columns(&dx, widths).unwrap()).zip(onto) {
+                dx.data_mut().iter_mut().zip(onto.iter().flat_map(Tensor::data)).for_each(|(dx, &x)| *dx += x);
+                assert!(got.relative_error(&dx) < bound, "{widths:?} {activation:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn normalises_as_a_concatenation() {
+        for (outer, widths) in [
+            ([2, 3, 3], &[1][..]),
+            ([1, 5, 7], &[3, 0, 17]),
+            ([3, 20, 9], &[64, 32, 32, 5]),
+            ([2, 31, 40], &[16, 1, 8]),
+        ] {
+            on_every_isa(|| {
+                is_that_of_the_concatenation::<f32>(outer, widths, 1e-5);
+                is_that_of_the_concatenation::<f64>(outer, widths, 1e-12);
+            });
+        }
+    }
+
+    #[test]
+    fn any_number_of_threads_gives_the_same_bits() {
+        let case = Case::<f32>::new([2, 40, 50], &[19, 32, 5]);
+        same_bits(|| {
+            let relu = Some(Activation::Relu);
+            let y = batch_norm_joined(&case.parts(), case.normalization(), relu).unwrap();
+            let onto = vec![None; 3];
+            let gradients = batch_norm_joined_backward(&case.parts(), case.normalization(), relu, &case.dy, onto);
+            let JoinedBatchNormGradients { mut dx, dgamma, dbeta } = gradients.unwrap();
+            dx.extend([y, dgamma, dbeta]);
+            dx
+        });
+    }
+
+    #[test]
+    fn wrong_shapes_are_errors() {
+        let case = Case::<f32>::new([2, 3, 3], &[4, 2]);
+        let message = |onto: Vec<Option<Tensor<f32>>>, dy: Shape| {
+            let dy = Tensor::zeros(dy);
+            batch_norm_joined_backward(&case.parts(), case.normalization(), None, &dy, onto).unwrap_err().to_string()
+        };
+        let shape = Shape::from([2, 3, 3, 6]);
+        assert_eq!(
+            message(vec![None; 2], Shape::from([2, 3, 3, 5])),
+            "batch_norm_joined_backward: expected dy of shape [2, 3, 3, 6], got [2, 3, 3, 5]"
+        );
+        assert_eq!(
+            message(vec![None], shape),
+            "batch_norm_joined_backward: expected gradients one for each of 2 parts, got 1"
+        );
+        assert_eq!(
+            message(vec![Some(Tensor::zeros([2])), None], shape),
+            "batch_norm_joined_backward: expected gradient of shape [2, 3, 3, 4], got [2]"
+        );
+        let other = Tensor::zeros([2, 3, 4, 2]);
+        let error = batch_norm_joined(&[&case.parts[0], &other], case.normalization(), None).unwrap_err();
+        assert_eq!(error.to_string(), "batch_norm_joined: expected input of shape [2, 3, 3, C], got [2, 3, 4, 2]");
+        let error = batch_norm_joined(&case.parts()[..1], case.normalization(), None).unwrap_err();
+        assert_eq!(error.to_string(), "batch_norm_joined: expected mean of shape [4], got [6]");
+    }
+}
