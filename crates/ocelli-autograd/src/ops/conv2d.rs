@@ -57,6 +57,12 @@ impl<T: Element> Op<T> for Conv2d {
     ) -> Result<Gradients<T>> {
         let Conv2d { window, groups, .. } = self;
         let Saved { x, w, x_shape, w_shape } = saved;
+        // First what x is needed for, which may have to be computed again and is freed then; dx, which the next operation
+        // reads, comes last.
+        let dw = match x {
+            Some(x) => Some(ops::conv2d_backward_weight(&x.value()?, &dy, &w_shape, window, *groups)?),
+            None => None,
+        };
         let dx = match (w, earlier[0].take()) {
             (Some(w), Some(mut dx)) => {
                 ops::conv2d_backward_input_onto(&mut dx, &dy, &w, window, *groups)?;
@@ -65,8 +71,6 @@ impl<T: Element> Op<T> for Conv2d {
             (Some(w), None) => Some(ops::conv2d_backward_input(&dy, &w, &x_shape, window, *groups)?),
             (None, _) => None,
         };
-        let x = x.map(|x| x.value()).transpose()?;
-        let dw = x.map(|x| ops::conv2d_backward_weight(&x, &dy, &w_shape, window, *groups)).transpose()?;
         Ok(vec![dx, dw])
     }
 
