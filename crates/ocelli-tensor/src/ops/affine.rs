@@ -2,7 +2,7 @@
 //! absorbs, channel weights, residual sums, and the activations behind them.
 
 use super::activation::Activation;
-use super::pointwise::{load, store};
+use super::pointwise::{ask_ahead, load, store, stream};
 use crate::simd::{self, Kernel, Simd};
 use crate::{Element, Error, MAX_RANK, Result, Shape, Tensor, threads};
 
@@ -90,7 +90,8 @@ impl<T: Element> Kernel<T> for Rows<'_, T> {
             let residual = residual.map(|residual| &residual[row * columns..][..columns]);
             for c in (0..columns).step_by(S::LANES) {
                 let n = S::LANES.min(columns - c);
-                let mut v = load(simd, x, c, n);
+                ask_ahead(simd, y, c);
+                let mut v = stream(simd, x, c, n);
                 if let Some(scale) = scale {
                     v = simd.mul(v, load(simd, scale, c, n));
                 }
@@ -98,7 +99,7 @@ impl<T: Element> Kernel<T> for Rows<'_, T> {
                     v = simd.add(v, load(simd, shift, c, n));
                 }
                 if let Some(residual) = residual {
-                    v = simd.add(v, load(simd, residual, c, n));
+                    v = simd.add(v, stream(simd, residual, c, n));
                 }
                 if let Some(activation) = activation {
                     v = activation.activate(simd, v);

@@ -5,7 +5,7 @@
 //! type, and blocks are added up in `f64`, so the rounding error does not grow with the number of rows. Chunks are
 //! combined in order.
 
-use super::pointwise::load;
+use super::pointwise::stream;
 use crate::memory::{Buffer, Scratch};
 use crate::simd::{self, Kernel, Simd};
 use crate::{Element, Shape, Tensor, threads};
@@ -30,7 +30,7 @@ pub(crate) struct Values<'a, T>(pub &'a [T]);
 impl<T: Element> Terms<T, 1> for Values<'_, T> {
     #[inline(always)]
     fn terms<S: Simd<T>>(self, simd: S, at: usize, _: usize, n: usize) -> [S::V; 1] {
-        [load(simd, self.0, at, n)]
+        [stream(simd, self.0, at, n)]
     }
 }
 
@@ -41,7 +41,7 @@ pub(crate) struct Products<'a, T>(pub &'a [T], pub &'a [T]);
 impl<T: Element> Terms<T, 1> for Products<'_, T> {
     #[inline(always)]
     fn terms<S: Simd<T>>(self, simd: S, at: usize, _: usize, n: usize) -> [S::V; 1] {
-        [simd.mul(load(simd, self.0, at, n), load(simd, self.1, at, n))]
+        [simd.mul(stream(simd, self.0, at, n), stream(simd, self.1, at, n))]
     }
 }
 

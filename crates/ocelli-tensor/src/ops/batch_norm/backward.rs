@@ -13,7 +13,7 @@ use super::{Columns, Lanes, Normalization, check_shape};
 use crate::memory::Buffer;
 use crate::ops::activation::Activation;
 use crate::ops::columns::{Terms, add_in_order, chunk_sums, column_sums, rounded, rows_per_chunk};
-use crate::ops::pointwise::{load, store};
+use crate::ops::pointwise::{ask_ahead, load, store, stream};
 use crate::simd::{Kernel, Simd};
 use crate::{Element, Error, Result, Tensor, threads};
 
@@ -300,16 +300,16 @@ impl<'a, T: Element> Gradient<'a, T> {
     /// g and x − mean of `n` elements from `at` on, in column `c` and the following, from dy.
     #[inline(always)]
     fn at<S: Simd<T>>(&self, simd: S, dy: S::V, at: usize, c: usize, n: usize) -> (S::V, S::V) {
-        let centred = self.columns.centre(simd, load(simd, self.x, at, n), c, n);
+        let centred = self.columns.centre(simd, stream(simd, self.x, at, n), c, n);
         let Some(Activated { activation, recompute }) = self.activation else {
             return (dy, centred);
         };
         let saved = match recompute {
-            Saved::Output(y) => load(simd, y, at, n),
+            Saved::Output(y) => stream(simd, y, at, n),
             Saved::Normalized | Saved::Residual(_) => {
                 let mut v = self.columns.transform(simd, centred, c, n);
                 if let Saved::Residual(residual) = recompute {
-                    v = simd.add(v, load(simd, residual, at, n));
+                    v = simd.add(v, stream(simd, residual, at, n));
                 }
                 if activation.saves_output() { activation.activate(simd, v) } else { v }
             }
@@ -328,7 +328,7 @@ pub(super) struct Summed<'a, T: Element> {
 impl<T: Element> Terms<T, 2> for Summed<'_, T> {
     #[inline(always)]
     fn terms<S: Simd<T>>(self, simd: S, at: usize, column: usize, n: usize) -> [S::V; 2] {
-        let (g, centred) = self.g.at(simd, load(simd, self.dy, at, n), at, column, n);
+        let (g, centred) = self.g.at(simd, stream(simd, self.dy, at, n), at, column, n);
         [g, simd.mul(g, centred)]
     }
 }
@@ -350,7 +350,8 @@ impl<T: Element> Kernel<T> for Store<'_, T> {
         for start in (0..out.len()).step_by(columns) {
             for c in (0..columns).step_by(S::LANES) {
                 let (at, n) = (start + c, S::LANES.min(columns - c));
-                let dy = load(simd, dy.unwrap_or(out), at, n);
+                ask_ahead(simd, out, at);
+                let dy = stream(simd, dy.unwrap_or(out), at, n);
                 store(simd, g.at(simd, dy, at, c, n).0, out, at, n);
             }
         }
@@ -373,7 +374,8 @@ impl<T: Element> Kernel<T> for Scaled<'_, T> {
         for start in (0..dx.len()).step_by(columns.len()) {
             for c in (0..columns.len()).step_by(S::LANES) {
                 let (at, n) = (start + c, S::LANES.min(columns.len() - c));
-                store(simd, simd.mul(load(simd, dy, at, n), load(simd, columns.scale, c, n)), dx, at, n);
+                ask_ahead(simd, dx, at);
+                store(simd, simd.mul(stream(simd, dy, at, n), load(simd, columns.scale, c, n)), dx, at, n);
             }
         }
     }
@@ -399,7 +401,8 @@ impl<T: Element> Kernel<T> for Through<'_, T> {
         for start in (0..dx.len()).step_by(columns) {
             for c in (0..columns).step_by(S::LANES) {
                 let (at, n) = (start + c, S::LANES.min(columns - c));
-                let dy = load(simd, dy.unwrap_or(dx), at, n);
+                ask_ahead(simd, dx, at);
+                let dy = stream(simd, dy.unwrap_or(dx), at, n);
                 let (g_here, centred) = g.at(simd, dy, at, c, n);
                 let through = simd.mul_add(centred, load(simd, slope, c, n), load(simd, shift, c, n));
                 let mut here = simd.mul_add(g_here, load(simd, g.columns.scale, c, n), through);

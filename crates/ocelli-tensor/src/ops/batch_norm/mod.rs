@@ -18,7 +18,7 @@ pub use joined::{JoinedBatchNormGradients, batch_norm_joined, batch_norm_joined_
 pub use stats::batch_norm_stats;
 
 use super::activation::Activation;
-use super::pointwise::{load, store};
+use super::pointwise::{ask_ahead, load, store, stream};
 use crate::memory::Buffer;
 use crate::simd::{Kernel, Simd};
 use crate::{Element, Error, Result, Shape, Tensor, threads};
@@ -171,10 +171,11 @@ impl<T: Element> Kernel<T> for Normalize<'_, T> {
             let residual = residual.map(|residual| &residual[r * len..(r + 1) * len]);
             for c in (0..len).step_by(S::LANES) {
                 let n = S::LANES.min(len - c);
-                let centred = columns.centre(simd, load(simd, x, c, n), c, n);
+                ask_ahead(simd, y, c);
+                let centred = columns.centre(simd, stream(simd, x, c, n), c, n);
                 let mut v = columns.transform(simd, centred, c, n);
                 if let Some(residual) = residual {
-                    v = simd.add(v, load(simd, residual, c, n));
+                    v = simd.add(v, stream(simd, residual, c, n));
                 }
                 if let Some(activation) = activation {
                     v = activation.activate(simd, v);
