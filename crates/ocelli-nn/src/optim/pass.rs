@@ -131,9 +131,10 @@ impl<T: Element, R: Rule<T, N>, const N: usize> Kernel<T> for Apply<'_, T, R, N>
     }
 }
 
-/// `n <= LANES` numbers from `at` on; a whole register is the fast case.
+/// `n <= LANES` numbers from `at` on, while more is asked for; a whole register is the fast case.
 #[inline(always)]
 pub(super) fn load<T: Element, S: Simd<T>>(simd: S, src: &[T], at: usize, n: usize) -> S::V {
+    simd.ask_ahead(src, at);
     if n == S::LANES { simd.load(&src[at..]) } else { simd.load_partial(&src[at..at + n]) }
 }
 

@@ -2,7 +2,7 @@
 //! absorbs, channel weights, residual sums, and the activations behind them.
 
 use super::activation::Activation;
-use super::pointwise::{ask_ahead, load, store, stream};
+use super::pointwise::{load, store, stream};
 use crate::simd::{self, Kernel, Simd};
 use crate::{Element, Error, MAX_RANK, Result, Shape, Tensor, threads};
 
@@ -90,7 +90,7 @@ impl<T: Element> Kernel<T> for Rows<'_, T> {
             let residual = residual.map(|residual| &residual[row * columns..][..columns]);
             for c in (0..columns).step_by(S::LANES) {
                 let n = S::LANES.min(columns - c);
-                ask_ahead(simd, y, c);
+                simd.ask_ahead(y, c);
                 let mut v = stream(simd, x, c, n);
                 if let Some(scale) = scale {
                     v = simd.mul(v, load(simd, scale, c, n));

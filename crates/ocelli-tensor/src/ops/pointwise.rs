@@ -22,20 +22,10 @@ pub(crate) fn load<T: Element, S: Simd<T>>(simd: S, src: &[T], at: usize, n: usi
     if n == S::LANES { simd.load(&src[at..]) } else { simd.load_partial(&src[at..at + n]) }
 }
 
-/// How many bytes ahead of what they read or write loops ask for more: a page, at whose end the processor's own fetching
-/// stops. Sums over tensors that no cache holds took twice as long without.
-const AHEAD: usize = 4096;
-
-/// Asks for what lies a page behind `at`, in a slice that is read or written in order.
-#[inline(always)]
-pub(crate) fn ask_ahead<T: Element, S: Simd<T>>(simd: S, slice: &[T], at: usize) {
-    simd.prefetch(slice.as_ptr().wrapping_add(at).wrapping_byte_add(AHEAD));
-}
-
 /// As [`load`], from a slice that is read in order, of which more is asked for.
 #[inline(always)]
 pub(crate) fn stream<T: Element, S: Simd<T>>(simd: S, src: &[T], at: usize, n: usize) -> S::V {
-    ask_ahead(simd, src, at);
+    simd.ask_ahead(src, at);
     load(simd, src, at, n)
 }
 
@@ -110,8 +100,8 @@ impl<T: Element, F: Unary<T>> Kernel<T> for Map<'_, T, F> {
         let Map { f, x, y } = self;
         let (mut xs, mut ys) = (x.chunks_exact(S::LANES), y.chunks_exact_mut(S::LANES));
         for (x, y) in (&mut xs).zip(&mut ys) {
-            ask_ahead(simd, x, 0);
-            ask_ahead(simd, y, 0);
+            simd.ask_ahead(x, 0);
+            simd.ask_ahead(y, 0);
             simd.store(f.apply(simd, simd.load(x)), y);
         }
         let x = simd.load_partial(xs.remainder());
@@ -135,7 +125,9 @@ impl<T: Element, F: Binary<T>> Kernel<T> for Zip<'_, T, F> {
         let (mut aa, mut bb) = (a.chunks_exact(S::LANES), b.chunks_exact(S::LANES));
         let mut yy = y.chunks_exact_mut(S::LANES);
         for ((a, b), y) in (&mut aa).zip(&mut bb).zip(&mut yy) {
-            [a, b, &*y].into_iter().for_each(|operand| ask_ahead(simd, operand, 0));
+            for operand in [a, b, &*y] {
+                simd.ask_ahead(operand, 0);
+            }
             simd.store(f.apply(simd, simd.load(a), simd.load(b)), y);
         }
         let (a, b) = (simd.load_partial(aa.remainder()), simd.load_partial(bb.remainder()));
@@ -157,7 +149,9 @@ impl<T: Element, F: Binary<T>> Kernel<T> for Update<'_, T, F> {
         let Update { f, a, b } = self;
         let (mut aa, mut bb) = (a.chunks_exact_mut(S::LANES), b.chunks_exact(S::LANES));
         for (a, b) in (&mut aa).zip(&mut bb) {
-            [&*a, b].into_iter().for_each(|operand| ask_ahead(simd, operand, 0));
+            for operand in [&*a, b] {
+                simd.ask_ahead(operand, 0);
+            }
             simd.store(f.apply(simd, simd.load(a), simd.load(b)), a);
         }
         let (a, b) = (aa.into_remainder(), simd.load_partial(bb.remainder()));

@@ -3,7 +3,7 @@
 //! softmax(x)ⱼ = e^(xⱼ − m) / Σₖ e^(xₖ − m) with m = maxₖ xₖ, so that nothing overflows; log softmax(x)ⱼ = xⱼ − m −
 //! ln Σₖ e^(xₖ − m). A row that holds a NaN becomes NaN.
 
-use super::pointwise::{load, store};
+use super::pointwise::{load, store, stream};
 use crate::simd::{Kernel, Simd, math};
 use crate::{Element, Error, Result, Tensor, threads};
 
@@ -96,6 +96,7 @@ pub(crate) fn exponentials<T: Element, S: Simd<T>>(simd: S, x: &[T], y: &mut [T]
         let below = simd.sub(load(simd, x, c, n), largest);
         // `exp` gives a number for NaN; what is added here is 0 for numbers, which are not positive, and else NaN.
         let e = simd.add(math::exp(simd, below), simd.max(zero, below));
+        simd.ask_ahead(y, c);
         store(simd, e, y, c, n);
         if n == S::LANES {
             total = simd.add(total, e);
@@ -112,6 +113,7 @@ fn maximum<T: Element, S: Simd<T>>(simd: S, x: &[T]) -> T {
     let mut quads = x.chunks_exact(4 * S::LANES);
     for quad in &mut quads {
         for (r, largest) in largest.iter_mut().enumerate() {
+            simd.ask_ahead(quad, r * S::LANES);
             *largest = simd.max(simd.load(&quad[r * S::LANES..]), *largest);
         }
     }
@@ -153,13 +155,15 @@ impl<T: Element> Kernel<T> for Backward<'_, T> {
             let mut total = simd.splat(T::ZERO);
             for c in (0..columns).step_by(S::LANES) {
                 let n = S::LANES.min(columns - c);
-                let dy = load(simd, dy, c, n);
+                let dy = stream(simd, dy, c, n);
+                simd.ask_ahead(y, c);
                 total = if log { simd.add(dy, total) } else { simd.mul_add(dy, load(simd, y, c, n), total) };
             }
             let total = simd.splat(simd.reduce_add(total));
             for c in (0..columns).step_by(S::LANES) {
                 let n = S::LANES.min(columns - c);
                 let (y, dy) = (load(simd, y, c, n), load(simd, dy, c, n));
+                simd.ask_ahead(dx, c);
                 let v = if log {
                     simd.sub(dy, simd.mul(math::exp(simd, y), total))
                 } else {

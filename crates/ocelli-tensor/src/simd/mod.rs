@@ -112,6 +112,13 @@ pub trait Simd<T: Element>: Copy + Send + Sync + 'static {
     /// Asks for the cache line of `src`, which may be any pointer, to be brought into the second-level cache.
     #[inline(always)]
     fn prefetch(self, _src: *const T) {}
+    /// Asks for what lies a page behind element `at` of a slice that is read or written in order: a processor's own
+    /// fetching stops at the end of a page, and sums over tensors that no cache holds took twice as long without.
+    #[inline(always)]
+    fn ask_ahead(self, slice: &[T], at: usize) {
+        const PAGE: usize = 4096;
+        self.prefetch(slice.as_ptr().wrapping_add(at).wrapping_byte_add(PAGE));
+    }
     /// a + b
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
     /// a − b

@@ -13,7 +13,7 @@ use super::{Columns, Lanes, Normalization, check_shape};
 use crate::memory::Buffer;
 use crate::ops::activation::Activation;
 use crate::ops::columns::{Terms, add_in_order, chunk_sums, column_sums, rounded, rows_per_chunk};
-use crate::ops::pointwise::{ask_ahead, load, store, stream};
+use crate::ops::pointwise::{load, store, stream};
 use crate::simd::{Kernel, Simd};
 use crate::{Element, Error, Result, Tensor, threads};
 
@@ -350,7 +350,7 @@ impl<T: Element> Kernel<T> for Store<'_, T> {
         for start in (0..out.len()).step_by(columns) {
             for c in (0..columns).step_by(S::LANES) {
                 let (at, n) = (start + c, S::LANES.min(columns - c));
-                ask_ahead(simd, out, at);
+                simd.ask_ahead(out, at);
                 let dy = stream(simd, dy.unwrap_or(out), at, n);
                 store(simd, g.at(simd, dy, at, c, n).0, out, at, n);
             }
@@ -374,7 +374,7 @@ impl<T: Element> Kernel<T> for Scaled<'_, T> {
         for start in (0..dx.len()).step_by(columns.len()) {
             for c in (0..columns.len()).step_by(S::LANES) {
                 let (at, n) = (start + c, S::LANES.min(columns.len() - c));
-                ask_ahead(simd, dx, at);
+                simd.ask_ahead(dx, at);
                 store(simd, simd.mul(stream(simd, dy, at, n), load(simd, columns.scale, c, n)), dx, at, n);
             }
         }
@@ -401,7 +401,7 @@ impl<T: Element> Kernel<T> for Through<'_, T> {
         for start in (0..dx.len()).step_by(columns) {
             for c in (0..columns).step_by(S::LANES) {
                 let (at, n) = (start + c, S::LANES.min(columns - c));
-                ask_ahead(simd, dx, at);
+                simd.ask_ahead(dx, at);
                 let dy = stream(simd, dy.unwrap_or(dx), at, n);
                 let (g_here, centred) = g.at(simd, dy, at, c, n);
                 let through = simd.mul_add(centred, load(simd, slope, c, n), load(simd, shift, c, n));

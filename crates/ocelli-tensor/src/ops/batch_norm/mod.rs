@@ -18,7 +18,7 @@ pub use joined::{JoinedBatchNormGradients, batch_norm_joined, batch_norm_joined_
 pub use stats::batch_norm_stats;
 
 use super::activation::Activation;
-use super::pointwise::{ask_ahead, load, store, stream};
+use super::pointwise::{load, store, stream};
 use crate::memory::Buffer;
 use crate::simd::{Kernel, Simd};
 use crate::{Element, Error, Result, Shape, Tensor, threads};
@@ -171,7 +171,7 @@ impl<T: Element> Kernel<T> for Normalize<'_, T> {
             let residual = residual.map(|residual| &residual[r * len..(r + 1) * len]);
             for c in (0..len).step_by(S::LANES) {
                 let n = S::LANES.min(len - c);
-                ask_ahead(simd, y, c);
+                simd.ask_ahead(y, c);
                 let centred = columns.centre(simd, stream(simd, x, c, n), c, n);
                 let mut v = columns.transform(simd, centred, c, n);
                 if let Some(residual) = residual {

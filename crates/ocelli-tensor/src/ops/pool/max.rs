@@ -409,6 +409,13 @@ impl<T: Element, I: Index> Gather<'_, T, I> {
     fn sum<S: Simd<T>, const R: usize>(&self, simd: S, (c, n): (usize, usize), dx: &mut [T]) {
         let (zero, half) = (simd.splat(T::ZERO), simd.splat(T::from_f64(0.5)));
         let mut sums = [zero; R];
+        // The others' outputs have been read for earlier pixels.
+        if let Some((newest, _)) = self.windows.last() {
+            for r in 0..R {
+                simd.ask_ahead(self.dy, newest + c + r * n);
+                simd.ask_ahead(dx, c + r * n);
+            }
+        }
         for &(start, here) in self.windows {
             let (dy, argmax) = (&self.dy[start + c..][..R * n], &self.argmax[start + c..][..R * n]);
             let here = simd.splat(here);

@@ -4,7 +4,7 @@
 //! first, as long runs of all their channels, into one line; then the line's pixels.
 
 use crate::memory::Scratch;
-use crate::ops::pointwise::{load, store};
+use crate::ops::pointwise::{store, stream};
 use crate::simd::{Kernel, Simd};
 use crate::{Element, Shape, Tensor, threads};
 
@@ -138,11 +138,12 @@ fn sum_registers<T: Element, S: Simd<T>, const R: usize>(
     for (&i, &weight) in positions.iter().zip(weights) {
         let (src, weight) = (&src[i * stride + c..][..R * n], simd.splat(weight));
         for (r, sum) in sums.iter_mut().enumerate() {
-            *sum = simd.mul_add(load(simd, src, r * S::LANES, n), weight, *sum);
+            *sum = simd.mul_add(stream(simd, src, r * S::LANES, n), weight, *sum);
         }
     }
     let dst = &mut dst[c..][..R * n];
     for (r, &sum) in sums.iter().enumerate() {
+        simd.ask_ahead(dst, r * S::LANES);
         store(simd, sum, dst, r * S::LANES, n);
     }
 }
