@@ -35,9 +35,9 @@ mod sealed {
 
     kernels! {
         batch_norm_normalize: batch_norm::Normalize<'_, Self>,
-        batch_norm_scaled: batch_norm::backward::Scaled<'_, Self>,
-        batch_norm_store: batch_norm::backward::Store<'_, Self>,
-        batch_norm_through: batch_norm::backward::Through<'_, Self>,
+        batch_norm_scaled: batch_norm::gradient::Scaled<'_, Self>,
+        batch_norm_store: batch_norm::gradient::Store<'_, Self>,
+        batch_norm_through: batch_norm::gradient::Through<'_, Self>,
         copy_columns: concat::CopyColumns<'_, Self>,
         cross_entropy: cross_entropy::Forward<'_, Self>,
         deform_gather: deform::field::Gather<'_, Self>,

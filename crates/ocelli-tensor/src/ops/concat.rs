@@ -133,6 +133,7 @@ impl<T: Element> Kernel<T> for CopyColumns<'_, T> {
         if width == 0 {
             return;
         }
+        // What is asked for meanwhile: a page of these columns further on, in whole rows.
         let ahead = [from.columns, to.columns].map(|columns| (64 * S::LINE).div_ceil(width) * columns);
         let rows = from.data.chunks_exact(from.columns).zip(to.data.chunks_exact_mut(to.columns));
         for (from_row, to_row) in rows {
@@ -140,7 +141,6 @@ impl<T: Element> Kernel<T> for CopyColumns<'_, T> {
             let to = &mut to_row[to.first..to.first + width];
             for c in (0..width).step_by(S::LANES) {
                 let n = S::LANES.min(width - c);
-                // As many elements on, in whole rows.
                 simd.prefetch(from.as_ptr().wrapping_add(c + ahead[0]));
                 simd.prefetch(to.as_ptr().wrapping_add(c + ahead[1]));
                 let mut x = load(simd, from, c, n);

@@ -1,7 +1,8 @@
 //! Batch normalisation of tensors side by side, as DenseNet's layers need it, whose concatenation, as large as all that a
 //! block has made so far, is never stored: a chunk of its rows at a time is joined where a cache holds it.
 
-use super::backward::{Gradient, Lines, Summed, Through, parameter_gradients};
+use super::backward::{Lines, parameter_gradients};
+use super::gradient::{Gradient, Summed, Through};
 use super::{Columns, Normalization, Normalize};
 use crate::memory::{Buffer, Scratch};
 use crate::ops::activation::Activation;

@@ -5,7 +5,8 @@
 //! them, [`batch_norm_backward`]; in evaluation, or when the statistics are frozen, they are constants,
 //! [`batch_norm_backward_frozen`]. Ioffe & Szegedy 2015, <https://arxiv.org/abs/1502.03167>.
 
-pub(crate) mod backward;
+mod backward;
+pub(crate) mod gradient;
 mod joined;
 mod stats;
 #[cfg(test)]
