@@ -62,9 +62,15 @@ impl<T: Element> Joined<T> {
     }
 }
 
-impl<T: Element> BatchNorm<T> {
-    fn normalization<'a>(&'a self, gamma: &'a Tensor<T>, beta: &'a Tensor<T>) -> Normalization<'a, T> {
-        Normalization { mean: &self.stats.mean, var: &self.stats.var, gamma, beta, eps: self.eps }
+impl<T: Element> BatchStats<T> {
+    /// The normalisation by these statistics.
+    pub(super) fn normalization<'a>(
+        &'a self,
+        gamma: &'a Tensor<T>,
+        beta: &'a Tensor<T>,
+        eps: f64,
+    ) -> Normalization<'a, T> {
+        Normalization { mean: &self.mean, var: &self.var, gamma, beta, eps }
     }
 }
 
@@ -77,7 +83,7 @@ impl<T: Element> Op<T> for BatchNorm<T> {
 
     fn forward(&self, inputs: &[&Tensor<T>], needs: &[bool]) -> Result<(Tensor<T>, Saved<T>)> {
         let ([x, gamma, beta], residual) = ([inputs[0], inputs[1], inputs[2]], inputs.get(3).copied());
-        let y = ops::batch_norm_act(x, self.normalization(gamma, beta), residual, self.activation)?;
+        let y = ops::batch_norm_act(x, self.stats.normalization(gamma, beta, self.eps), residual, self.activation)?;
         // Without an activation, the gradients of β and the residual are those of sums.
         let needs_x = needs[0] || needs[1] || self.activation.is_some() && needs.contains(&true);
         let joined = match (residual, self.activation) {
@@ -115,7 +121,7 @@ impl<T: Element> Op<T> for BatchNorm<T> {
         };
         // Behind a residual without an activation, dy is the residual's gradient.
         let shared = (needs_residual && self.activation.is_none()).then(|| dy.clone());
-        let normalization = self.normalization(&gamma, &beta);
+        let normalization = self.stats.normalization(&gamma, &beta, self.eps);
         let gradients =
             ops::batch_norm_act_backward(&x, normalization, self.activation, recompute, dy, earlier[0].take())?;
         let dresidual = gradients.dresidual.or(shared);

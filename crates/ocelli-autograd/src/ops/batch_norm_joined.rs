@@ -2,12 +2,11 @@
 //! channels in a row, which are never put there. DenseNet's layers normalise all that was made before them, each by its
 //! own γ and β, but all by the same μ and σ².
 
-use ocelli_tensor::ops::{self, Activation, Normalization};
+use ocelli_tensor::ops::{self, Activation};
 use ocelli_tensor::{Element, Tensor};
 
-use crate::{Gradients, Kept, Op, Result, Var};
-
 use super::BatchStats;
+use crate::{Gradients, Kept, Op, Result, Var};
 
 /// As [`BatchNorm`](super::BatchNorm) behind a [`Concat`](super::Concat). The inputs are γ, β, and the parts of x.
 #[derive(Debug, Clone)]
@@ -27,12 +26,6 @@ pub struct Saved<T: Element> {
     parts: Vec<Kept<T>>,
 }
 
-impl<T: Element> BatchNormJoined<T> {
-    fn normalization<'a>(&'a self, gamma: &'a Tensor<T>, beta: &'a Tensor<T>) -> Normalization<'a, T> {
-        Normalization { mean: &self.stats.mean, var: &self.stats.var, gamma, beta, eps: self.eps }
-    }
-}
-
 impl<T: Element> Op<T> for BatchNormJoined<T> {
     type Saved = Saved<T>;
 
@@ -42,7 +35,7 @@ impl<T: Element> Op<T> for BatchNormJoined<T> {
 
     fn forward(&self, inputs: &[&Tensor<T>], _: &[bool]) -> Result<(Tensor<T>, Saved<T>)> {
         let (gamma, beta, parts) = (inputs[0], inputs[1], &inputs[2..]);
-        let y = ops::batch_norm_joined(parts, self.normalization(gamma, beta), self.activation)?;
+        let y = ops::batch_norm_joined(parts, self.stats.normalization(gamma, beta, self.eps), self.activation)?;
         let parts = parts.iter().map(|&part| part.clone().into()).collect();
         Ok((y, Saved { gamma: gamma.clone(), beta: beta.clone(), parts }))
     }
@@ -62,7 +55,7 @@ impl<T: Element> Op<T> for BatchNormJoined<T> {
         let parts = parts.iter().map(Kept::value).collect::<Result<Vec<_>>>()?;
         let onto = earlier[2..].iter_mut().map(Option::take).collect();
         let parts: Vec<&Tensor<T>> = parts.iter().collect();
-        let normalization = self.normalization(&gamma, &beta);
+        let normalization = self.stats.normalization(&gamma, &beta, self.eps);
         let gradients = ops::batch_norm_joined_backward(&parts, normalization, self.activation, &dy, onto)?;
         let all = [gradients.dgamma, gradients.dbeta].into_iter().chain(gradients.dx);
         Ok(all.zip(needs).map(|(gradient, &needed)| needed.then_some(gradient)).collect())

@@ -12,7 +12,7 @@ use crate::{Element, Error, Result, Tensor, threads};
 
 /// The gradients of [`batch_norm_joined`].
 #[derive(Debug, Clone, PartialEq)]
-pub struct JoinedBatchNormGradients<T: Element> {
+pub struct BatchNormJoinedGradients<T: Element> {
     /// Of the parts' shapes.
     pub dx: Vec<Tensor<T>>,
     /// `[C]`
@@ -53,7 +53,7 @@ pub fn batch_norm_joined_backward<T: Element>(
     activation: Option<Activation>,
     dy: &Tensor<T>,
     onto: Vec<Option<Tensor<T>>>,
-) -> Result<JoinedBatchNormGradients<T>> {
+) -> Result<BatchNormJoinedGradients<T>> {
     const OP: &str = "batch_norm_joined_backward";
     let shape = joined_shape(OP, parts)?;
     let columns = Columns::new(OP, &shape, normalization)?;
@@ -102,7 +102,7 @@ pub fn batch_norm_joined_backward<T: Element>(
         take_rows_apart(&joined, len, &mut piece[0]);
     });
     drop(pieces);
-    Ok(JoinedBatchNormGradients { dx, dgamma: rounded([len], &dgamma, 1.0), dbeta: rounded([len], &dbeta, 1.0) })
+    Ok(BatchNormJoinedGradients { dx, dgamma: rounded([len], &dgamma, 1.0), dbeta: rounded([len], &dbeta, 1.0) })
 }
 
 /// The column sums of g and g (x − mean).
@@ -220,7 +220,7 @@ mod tests {
             let y = batch_norm_joined(&case.parts(), case.normalization(), relu).unwrap();
             let onto = vec![None; 3];
             let gradients = batch_norm_joined_backward(&case.parts(), case.normalization(), relu, &case.dy, onto);
-            let JoinedBatchNormGradients { mut dx, dgamma, dbeta } = gradients.unwrap();
+            let BatchNormJoinedGradients { mut dx, dgamma, dbeta } = gradients.unwrap();
             dx.extend([y, dgamma, dbeta]);
             dx
         });

@@ -15,7 +15,7 @@ mod tests;
 pub use backward::{
     BatchNormGradients, Recompute, batch_norm_act_backward, batch_norm_backward, batch_norm_backward_frozen,
 };
-pub use joined::{JoinedBatchNormGradients, batch_norm_joined, batch_norm_joined_backward};
+pub use joined::{BatchNormJoinedGradients, batch_norm_joined, batch_norm_joined_backward};
 pub use stats::batch_norm_stats;
 
 use super::activation::Activation;
