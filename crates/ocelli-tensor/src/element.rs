@@ -51,10 +51,11 @@ mod sealed {
         softmax: softmax::Forward<'_, Self>,
         softmax_backward: softmax::Backward<'_, Self>,
         weighted_pool: pool::weighted::Rows<'_, Self>,
-        winograd_product: winograd::weight::Product<Self>,
-        winograd_taps: winograd::weight::Taps<'_, Self>,
+        winograd_part: winograd::gradient::Part<Self>,
+        winograd_product: winograd::gradient::Product<Self>,
+        winograd_taps: winograd::gradient::Taps<'_, Self>,
         winograd_task: winograd::forward::Task<'_, Self>,
-        winograd_tiled: winograd::weight::Tiled<'_, Self>,
+        winograd_tiled: winograd::gradient::Tiled<'_, Self>,
         winograd_weights: winograd::weight::Weights<'_, Self>,
     }
 

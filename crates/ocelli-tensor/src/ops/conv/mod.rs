@@ -142,8 +142,8 @@ pub fn conv2d<T: Element>(x: &Tensor<T>, w: &Tensor<T>, window: &Window, groups:
     match choose(&geometry, Pass::Training) {
         Algorithm::Im2col => return im2col::conv2d_im2col(x, w, window),
         Algorithm::Winograd => {
-            let w = winograd::pack(w, winograd::outputs(&geometry, Pass::Training));
-            winograd::forward(&geometry, x.data(), &w, &mut workspace, y.data_mut(), Epilogue::NONE);
+            let outputs = winograd::outputs(&geometry, Pass::Training);
+            winograd::forward_once(&geometry, x.data(), w, outputs, y.data_mut(), Epilogue::NONE);
         }
         Algorithm::Direct => {
             let grid = geometry.forward_grid(geometry.taps());
@@ -235,8 +235,8 @@ fn backward_input<T: Element>(
             window: Window { padding, ..*window },
             ..*g
         };
-        let w = winograd::pack(&winograd::flipped(w), winograd::outputs(&turned, Pass::Training));
-        return winograd::forward(&turned, dy.data(), &w, &mut Tensor::default(), dx.data_mut(), epilogue);
+        let outputs = winograd::outputs(&turned, Pass::Training);
+        return winograd::forward_once(&turned, dy.data(), &winograd::flipped(w), outputs, dx.data_mut(), epilogue);
     }
     if grouped::backward_input(g, dy.data(), w.data(), dx.data_mut()) {
         return;

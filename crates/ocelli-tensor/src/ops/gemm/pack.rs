@@ -101,6 +101,11 @@ impl<T: Element> Packed<T> {
         &self.panels.data()[(panel * self.groups + group) * size..][..size]
     }
 
+    /// The panels from some panel on, `[panels, groups, depth, width]`.
+    pub fn panels_from(&self, panel: usize) -> &[T] {
+        &self.panels.data()[panel * self.groups * self.depth * self.width..]
+    }
+
     /// All panels, `[panels, groups, depth, width]`.
     pub fn panels_mut(&mut self) -> &mut [T] {
         self.panels.data_mut()

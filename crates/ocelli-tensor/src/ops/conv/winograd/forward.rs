@@ -2,17 +2,21 @@
 //!
 //! A block of tiles is transformed to V; then, for some output channels at a time, V · U gives M, which is transformed
 //! back before it leaves the second-level cache. Where there are many tiles a task takes a block through all of this;
-//! where there are few, tasks share V and divide the output channels.
+//! where there are few, tasks share V and divide the output channels. In training, where U is not at hand, a task that has
+//! all tiles makes its part of it, some input channels at a time: U is four times the weights, too much to be written and
+//! read again for one use.
 
 use std::ops::Range;
 
 use super::planes::{self, Planes, View};
 use super::transform::{INPUTS, Input, Map, OUTPUTS, Output, SMALL_INPUTS, SMALL_OUTPUTS};
-use super::{Geometry, Tiles, product};
+use super::product::{self, Factor};
+use super::transform::{Weight, TAPS};
+use super::{Geometry, Tiles, weight};
 use crate::memory::Scratch;
 use crate::ops::gemm::gather::Epilogue;
 use crate::ops::gemm::{Packed, cut};
-use crate::simd::{self, Kernel, Simd};
+use crate::simd::{self, Isa, Kernel, Simd};
 use crate::{Element, Tensor, threads};
 
 /// Tiles of a task that has V for itself, and the output channels it makes at a time: for 64 channels of `f32`, V and M
@@ -31,11 +35,23 @@ const LEAST_TILES: usize = 12;
 /// Channels of tiles that make a task of their transform.
 const TASK_CHANNELS: usize = 2048;
 
+/// Tiles up to which a task takes all, and makes its part of U, and the bytes of it that are made at a time: with M, not
+/// more than most second-level caches hold.
+const ONCE_TILES: usize = 64;
+const ONCE_BYTES: usize = 1280 * 1024;
+
+/// U = G w Gᵀ, or what it is made of.
+#[derive(Clone, Copy)]
+enum Operand<'a, T: Element> {
+    Packed(&'a Packed<T>),
+    /// `[3, 3, Cin, Cout]`
+    Weights(&'a [T]),
+}
+
 /// Elements of V where tasks share it, else 0.
 pub(in super::super) fn workspace<T: Element>(g: &Geometry, u: &Packed<T>) -> usize {
     let tiles = tiles(g, u);
-    let own = tiles.len().div_ceil(OWN[0]) >= OWN_TASKS;
-    if own {
+    if owned(&tiles) {
         0
     } else {
         planes::elements(u.groups, tiles.len(), g.in_channels, g.in_channels.next_multiple_of(u.width))
@@ -45,6 +61,11 @@ pub(in super::super) fn workspace<T: Element>(g: &Geometry, u: &Packed<T>) -> us
 fn tiles<T: Element>(g: &Geometry, u: &Packed<T>) -> Tiles {
     let small = u.groups == SMALL_INPUTS * SMALL_INPUTS;
     Tiles::new(g, if small { SMALL_OUTPUTS } else { OUTPUTS })
+}
+
+/// Whether a task has V for itself.
+fn owned(tiles: &Tiles) -> bool {
+    tiles.len().div_ceil(OWN[0]) >= OWN_TASKS
 }
 
 /// Writes the convolution of `x` with transformed weights to `y` `[N, Ho, Wo, Cout]`. The workspace is resized if needed.
@@ -57,33 +78,70 @@ pub(in super::super) fn forward<T: Element>(
     epilogue: Epilogue<'_, T>,
 ) {
     let tiles = tiles(g, u);
+    assert_eq!([u.groups, u.depth, u.columns], [tiles.frequencies(), g.in_channels, g.out_channels], "U");
+    run(g, (tiles, u.isa, u.width), x, Operand::Packed(u), shared, y, epilogue);
+}
+
+/// As [`forward`], with weights `[3, 3, Cin, Cout]` that are used once, for tiles of so many outputs along an axis.
+pub(in super::super) fn forward_once<T: Element>(
+    g: &Geometry,
+    x: &[T],
+    w: &Tensor<T>,
+    outputs: usize,
+    y: &mut [T],
+    epilogue: Epilogue<'_, T>,
+) {
+    let (tiles, mut shared) = (Tiles::new(g, outputs), Tensor::default());
+    if tiles.len() > ONCE_TILES {
+        return forward(g, x, &weight::pack(w, outputs), &mut shared, y, epilogue);
+    }
+    let (isa, width) = (simd::current(), Packed::<T>::tile_width());
+    run(g, (tiles, isa, width), x, Operand::Weights(w.data()), &mut shared, y, epilogue);
+}
+
+fn run<T: Element>(
+    g: &Geometry,
+    (tiles, isa, width): (Tiles, Isa, usize),
+    x: &[T],
+    u: Operand<'_, T>,
+    shared: &mut Tensor<T>,
+    y: &mut [T],
+    epilogue: Epilogue<'_, T>,
+) {
     let (cin, cout, frequencies) = (g.in_channels, g.out_channels, tiles.frequencies());
-    assert_eq!([u.groups, u.depth, u.columns], [frequencies, cin, cout], "transformed weights");
     assert_eq!(x.len(), g.batch * g.input[0] * g.input[1] * cin);
     assert_eq!(y.len(), g.batch * g.output[0] * g.output[1] * cout);
     assert!(epilogue.bias.is_none_or(|bias| bias.len() == cout));
     assert!(epilogue.residual.is_none_or(|residual| residual.len() == y.len()));
     let zeros = Scratch::zeros(cin);
-    let pass = Pass { tiles, x, zeros: &zeros, u, y: y.as_mut_ptr(), cout, epilogue };
+    let pass = Pass { tiles, x, zeros: &zeros, u, isa, width, y: y.as_mut_ptr(), cin, cout, epilogue };
 
     let count = tiles.len();
-    let row_width = cin.next_multiple_of(u.width);
-    let groups = |channels: usize| u.panels().div_ceil((channels / u.width).max(1));
-    let blocks = count.div_ceil(OWN[0]);
-    if blocks >= OWN_TASKS {
+    let panels = cout.div_ceil(width);
+    let groups = |channels: usize| panels.div_ceil((channels / width).max(1));
+    if owned(&tiles) {
+        let blocks = count.div_ceil(OWN[0]);
         let groups = groups(OWN[1]);
         threads::for_each(blocks, |b| {
             let tiles = cut(count, blocks, b);
-            let mut v = Planes::new(frequencies, tiles.len(), cin, row_width);
+            let mut v = Planes::new(frequencies, tiles.len(), cin, cin.next_multiple_of(width));
             let v = v.view();
             pass.dispatch(Step::Input { tiles: tiles.clone(), v, first: 0 });
             for group in 0..groups {
-                let panels = cut(u.panels(), groups, group);
+                let panels = cut(panels, groups, group);
                 pass.dispatch(Step::Output { tiles: tiles.clone(), v, first: 0, panels });
             }
         });
     } else {
-        let v = View::new(shared.resize([workspace(g, u)]), [frequencies, count, cin, row_width]);
+        // Where U is made in parts, a part's channels of V lie together.
+        let row_width = match u {
+            Operand::Packed(_) => cin.next_multiple_of(width),
+            Operand::Weights(_) => made_channels::<T>(frequencies, cin, width),
+        };
+        let v = View::new(
+            shared.resize([planes::elements(frequencies, count, cin, row_width)]),
+            [frequencies, count, cin, row_width],
+        );
         let chunks = (count * cin).div_ceil(TASK_CHANNELS).min(count);
         threads::for_each(chunks, |i| {
             let tiles = cut(count, chunks, i);
@@ -91,13 +149,23 @@ pub(in super::super) fn forward<T: Element>(
         });
         let wanted = (frequencies * count * cin * cout / TASK_MACS).clamp(1, TASKS * threads::count());
         let (blocks, groups) = (count.div_ceil(SHARED[0]), groups(SHARED[1]));
-        let groups = groups.max(wanted.div_ceil(blocks.max(1))).min(u.panels());
-        let blocks = blocks.max(wanted.div_ceil(groups).min(count / LEAST_TILES));
+        let groups = groups.max(wanted.div_ceil(blocks.max(1))).min(panels);
+        let blocks = match u {
+            Operand::Packed(_) => blocks.max(wanted.div_ceil(groups).min(count / LEAST_TILES)),
+            Operand::Weights(_) => 1,
+        };
         threads::for_each(groups * blocks, |i| {
-            let (tiles, panels) = (cut(count, blocks, i % blocks), cut(u.panels(), groups, i / blocks));
+            let (tiles, panels) = (cut(count, blocks, i % blocks), cut(panels, groups, i / blocks));
             pass.dispatch(Step::Output { first: tiles.start, tiles, v, panels });
         });
     }
+}
+
+/// The input channels whose part of U a task makes at a time, whole cache lines in nearly equal pieces.
+fn made_channels<T: Element>(frequencies: usize, cin: usize, width: usize) -> usize {
+    let line = 64 / size_of::<T>();
+    let most = ONCE_BYTES / (frequencies * SHARED[1].max(width) * size_of::<T>());
+    cin.div_ceil(cin.div_ceil(most).max(1)).next_multiple_of(line)
 }
 
 /// What all tasks share.
@@ -106,8 +174,12 @@ struct Pass<'a, T: Element> {
     tiles: Tiles,
     x: &'a [T],
     zeros: &'a [T],
-    u: &'a Packed<T>,
+    u: Operand<'a, T>,
+    isa: Isa,
+    /// Columns of a panel of U.
+    width: usize,
     y: *mut T,
+    cin: usize,
     cout: usize,
     epilogue: Epilogue<'a, T>,
 }
@@ -117,7 +189,30 @@ unsafe impl<T: Element> Sync for Pass<'_, T> {}
 
 impl<T: Element> Pass<'_, T> {
     fn dispatch(&self, step: Step<T>) {
-        simd::with_isa(self.u.isa, || T::winograd_task(Task { pass: self, step }));
+        simd::with_isa(self.isa, || T::winograd_task(Task { pass: self, step }));
+    }
+
+    /// U of some input channels and panels.
+    #[inline(always)]
+    fn make<'u, S: Simd<T>, const IN: usize>(
+        &self,
+        simd: S,
+        w: &[T],
+        channels: Range<usize>,
+        panels: Range<usize>,
+        u: &'u mut [T],
+    ) -> Factor<'u, T>
+    where
+        Weight: Map<TAPS, IN>,
+    {
+        // A line more, so that the same element of all frequencies does not fall into one cache set.
+        let apart = channels.len() * self.width + S::LINE;
+        let size = IN * IN * apart;
+        for (panel, u) in panels.zip(u.chunks_exact_mut(size)) {
+            let columns = (panel * self.width, self.width);
+            weight::transform::<T, S, IN>(simd, (w, [self.cin, self.cout]), channels.clone(), columns, u, apart);
+        }
+        Factor { data: u, width: self.width, channels: channels.len(), apart: [apart, size], cached: true }
     }
 }
 
@@ -150,6 +245,7 @@ impl<T: Element> Task<'_, T> {
     fn run_tiles<S: Simd<T>, const IN: usize, const OUT: usize>(self, simd: S)
     where
         Input: Map<IN, IN>,
+        Weight: Map<TAPS, IN>,
         Output: Map<IN, OUT>,
     {
         let pass = self.pass;
@@ -159,15 +255,28 @@ impl<T: Element> Task<'_, T> {
                 planes::input::<T, S, IN, OUT>(simd, &pass.tiles, tiles, (pass.x, pass.zeros), v, first);
             },
             Step::Output { tiles, v, first, panels } => {
-                let width = panels.len() * pass.u.width;
-                let start = panels.start * pass.u.width;
+                let width = panels.len() * pass.width;
+                let start = panels.start * pass.width;
                 let channels = start..pass.cout.min(start + width);
                 let mut m = Planes::new(IN * IN, tiles.len(), width, width);
                 let m = m.view();
-                for f in 0..IN * IN {
-                    let rows = first..first + tiles.len();
-                    // SAFETY: v has been written by tasks that have ended; m is this task's.
-                    unsafe { product::multiply(simd, f, (v, rows), (pass.u, panels.clone()), m) }
+                let rows = first..first + tiles.len();
+                let mut made = match pass.u {
+                    Operand::Packed(_) => Scratch::new(0),
+                    Operand::Weights(_) => Scratch::new(panels.len() * IN * IN * (v.width * pass.width + S::LINE)),
+                };
+                for from in (0..pass.cin).step_by(v.width) {
+                    let u = match pass.u {
+                        Operand::Packed(u) => Factor::packed(u, panels.start),
+                        Operand::Weights(w) => {
+                            let ci = from..pass.cin.min(from + v.width);
+                            pass.make::<S, IN>(simd, w, ci, panels.clone(), &mut made)
+                        }
+                    };
+                    for f in 0..IN * IN {
+                        // SAFETY: v has been written by tasks that have ended; m is this task's.
+                        unsafe { product::multiply(simd, f, (v, rows.clone(), from), u, m) }
+                    }
                 }
                 for (row, tile) in tiles.enumerate() {
                     // SAFETY: m is complete, and this task alone has these channels of the tile.

@@ -18,6 +18,7 @@
 #![allow(clippy::needless_range_loop)]
 
 pub(crate) mod forward;
+pub(crate) mod gradient;
 mod planes;
 mod product;
 #[cfg(test)]
@@ -29,8 +30,9 @@ use super::Geometry;
 use super::algorithm::Pass;
 use crate::Element;
 use crate::ops::Window;
-pub(super) use forward::{forward, workspace};
-pub(super) use weight::{backward_weight, flipped, pack};
+pub(super) use forward::{forward, forward_once, workspace};
+pub(super) use gradient::backward_weight;
+pub(super) use weight::{flipped, pack};
 
 use transform::{OUTPUTS, SMALL_OUTPUTS, TAPS};
 

@@ -30,7 +30,34 @@ pub(super) fn panel_width<T: Element>() -> usize {
     simd::dispatch::<T, _>(Width)
 }
 
-/// m = v · u at frequency `f`, for rows `rows` of v and some panels of u, which are m's channels.
+/// Panels of U at some of its rows, which are input channels: `[panels, frequencies, channels, width]`.
+#[derive(Clone, Copy)]
+pub(super) struct Factor<'a, T> {
+    pub data: &'a [T],
+    pub width: usize,
+    pub channels: usize,
+    /// Elements from a frequency, and from a panel, to the next.
+    pub apart: [usize; 2],
+    /// Whether a cache holds it, so that v is what is to be fetched ahead.
+    pub cached: bool,
+}
+
+impl<'a, T: Element> Factor<'a, T> {
+    /// All rows of U, of which `panel` becomes the first panel.
+    pub fn packed(u: &'a Packed<T>, panel: usize) -> Self {
+        let size = u.depth * u.width;
+        let apart = [size, u.groups * size];
+        Factor { data: u.panels_from(panel), width: u.width, channels: u.depth, apart, cached: false }
+    }
+
+    #[inline(always)]
+    fn panel(&self, f: usize, panel: usize) -> &'a [T] {
+        &self.data[f * self.apart[0] + panel * self.apart[1]..][..self.channels * self.width]
+    }
+}
+
+/// m = v · u or m += v · u at frequency `f`, for rows `rows` of v, its channels from `first` on, which are u's rows, and
+/// as many panels of u as m has.
 ///
 /// # Safety
 /// Nobody may write v or access m meanwhile.
@@ -38,31 +65,37 @@ pub(super) fn panel_width<T: Element>() -> usize {
 pub(super) unsafe fn multiply<T: Element, S: Simd<T>>(
     simd: S,
     f: usize,
-    (v, rows): (View<T>, Range<usize>),
-    (u, panels): (&Packed<T>, Range<usize>),
+    (v, rows, first): (View<T>, Range<usize>, usize),
+    u: Factor<'_, T>,
     m: View<T>,
 ) {
     let width = S::LANES * S::TILE_VECTORS;
-    assert!(u.width == width && u.depth == v.channels && v.width >= v.channels);
-    assert!(rows.end <= v.rows && rows.len() <= m.rows && m.channels == panels.len() * width && m.width == m.channels);
+    assert!(u.width == width && first + u.channels <= v.channels && (v.width >= first + u.channels || first % v.width == 0));
+    assert!(rows.end <= v.rows && rows.len() <= m.rows && m.channels.is_multiple_of(width) && m.width == m.channels);
     let tiles = rows.len().div_ceil(S::TILE_ROWS);
-    for panel in panels.clone() {
+    for panel in 0..m.channels / width {
         let b = u.panel(f, panel);
-        for start in (0..u.depth).step_by(DEPTH_BLOCK) {
-            let depth = DEPTH_BLOCK.min(u.depth - start);
+        for start in (0..u.channels).step_by(DEPTH_BLOCK) {
+            let depth = DEPTH_BLOCK.min(u.channels - start);
             let b = &b[start * width..][..depth * width];
             for t in 0..tiles {
                 let part = cut(rows.len(), tiles, t);
+                let a = v.at(f, rows.start + part.start, first + start);
                 let tile = Tile {
-                    a: v.at(f, rows.start + part.start, start),
+                    a,
                     a_stride: v.width,
                     b: b.as_ptr(),
                     depth,
-                    c: m.at(f, part.start, (panel - panels.start) * width),
+                    c: m.at(f, part.start, panel * width),
                     c_stride: m.width,
-                    first: start == 0,
-                    // The next block of the panel, or of the next frequency, which lies behind it.
-                    next: fetched::<T, S>(b.as_ptr_range().end, t, depth * width),
+                    first: first + start == 0,
+                    next: if u.cached {
+                        // The same rows at the next frequency.
+                        a.wrapping_add(v.stride)
+                    } else {
+                        // The next block of the panel, or of the next frequency, which lies behind it.
+                        fetched::<T, S>(b.as_ptr_range().end, t, depth * width)
+                    },
                 };
                 // SAFETY: the rows and panels exist, as asserted; the rest is the caller's promise.
                 unsafe { with_tile!(S, part.len(), S::TILE_VECTORS, |R, V| tile.run::<S, R, V, false>(simd)) }
@@ -71,51 +104,59 @@ pub(super) unsafe fn multiply<T: Element, S: Simd<T>>(
     }
 }
 
-/// Rows of dU at one frequency, `[v's channels, d's in whole panels]`.
+/// Sums at one frequency, of some panels of v by some of d.
 pub(super) struct Sums<T> {
     pub c: *mut T,
     /// Elements from a row to the next.
     pub stride: usize,
     /// Whether they start at zero rather than at what they hold.
     pub first: bool,
+    /// Whether the same panels' next frequency is multiplied next, rather than other panels.
+    pub stays: bool,
 }
 
-/// dU = vᵀ · d or dU += vᵀ · d at frequency `f` over the first `count` rows, for some panels of v.
+/// dU = vᵀ · d or dU += vᵀ · d at frequency `f` over the first `count` rows, for some panels of v and of d.
 ///
 /// # Safety
-/// Nobody may write v or d, or access these panels' rows of dU, meanwhile.
+/// Nobody may write v or d, or access these panels' sums, meanwhile.
 #[inline(always)]
 pub(super) unsafe fn accumulate<T: Element, S: Simd<T>>(
     simd: S,
     f: usize,
     count: usize,
-    (v, panels): (View<T>, Range<usize>),
-    d: View<T>,
+    (v, rows): (View<T>, Range<usize>),
+    (d, columns): (View<T>, Range<usize>),
     sums: &Sums<T>,
 ) {
     let width = S::LANES * S::TILE_VECTORS;
     assert!(v.width == width && d.width == width && count <= v.rows && count <= d.rows);
-    for column in (0..d.channels).step_by(width) {
+    for column in columns.clone() {
         for start in (0..count).step_by(DEPTH_BLOCK) {
             let depth = DEPTH_BLOCK.min(count - start);
-            for panel in panels.clone() {
-                let channels = width.min(v.channels - panel * width);
+            for row in rows.clone() {
+                let channels = width.min(v.channels - row * width);
                 let tiles = channels.div_ceil(S::TILE_ROWS);
+                let (a, b) = (v.at(f, start, row * width), d.at(f, start, column * width));
+                let next = match column - columns.start {
+                    _ if !sums.stays => a.wrapping_add(v.rows * width),
+                    0 => a.wrapping_add(v.stride),
+                    // As many panels of d as rows' panels of v passed: with as many of each, all are fetched.
+                    _ => d.at(f, start, columns.start * width).wrapping_add(d.stride + (row - rows.start) * d.rows * width),
+                };
                 for t in 0..tiles {
                     let part = cut(channels, tiles, t);
-                    let (row, a) = (panel * width + part.start, v.at(f, start, panel * width));
+                    let at = ((row - rows.start) * width + part.start) * sums.stride + (column - columns.start) * width;
                     // SAFETY: the rows and panels exist, as asserted; the rest is the caller's promise.
                     unsafe {
                         let tile = Tile {
                             a: a.add(part.start),
                             a_stride: width,
-                            b: d.at(f, start, column),
+                            b,
                             depth,
-                            c: sums.c.add(row * sums.stride + column),
+                            c: sums.c.add(at),
                             c_stride: sums.stride,
                             first: sums.first && start == 0,
-                            // The next panel of v.
-                            next: fetched::<T, S>(a.wrapping_add(v.rows * width), t, depth * width),
+                            next: fetched::<T, S>(next, t, depth * width),
                         };
                         with_tile!(S, part.len(), S::TILE_VECTORS, |R, V| tile.run::<S, R, V, true>(simd));
                     }
