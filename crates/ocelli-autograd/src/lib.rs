@@ -7,6 +7,7 @@ mod checkpoint;
 mod error;
 mod grad_mode;
 pub mod gradcheck;
+mod joined;
 mod kept;
 mod node;
 mod op;

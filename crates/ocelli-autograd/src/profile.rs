@@ -78,6 +78,11 @@ pub(crate) struct Label {
     cost: Cost,
 }
 
+/// What the backward pass of an operation that runs later, if at all, will be told as, if there is a profile to be made.
+pub(crate) fn label(op: &'static str, cost: impl FnOnce() -> Cost) -> Option<Label> {
+    is_on().then(|| Label { op, scope: trace::path(), cost: cost() })
+}
+
 impl Clock {
     /// Ends an operation's forward pass.
     pub fn forward(self, op: &'static str, cost: Cost) -> Label {

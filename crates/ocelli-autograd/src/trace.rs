@@ -91,6 +91,11 @@ pub(crate) fn path() -> String {
     SCOPE.with_borrow(String::clone)
 }
 
+/// Whether operations are recorded, which then must run at once.
+pub(crate) fn is_tracing() -> bool {
+    TRACING.get()
+}
+
 /// Called for every operation that has run.
 pub(crate) fn record<T: Element, O: Op<T>>(op: &Arc<O>, inputs: &[&Var<T>], output: (u64, &Tensor<T>)) {
     if !TRACING.get() {

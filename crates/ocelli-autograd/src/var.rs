@@ -5,8 +5,10 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use ocelli_tensor::{Element, Shape, Tensor};
 
+use crate::joined::Joined;
 use crate::node::{Node, Origin, Record, Saved, next_id};
 use crate::ops::BatchStats;
+use crate::profile::Label;
 use crate::{Kept, Op, Pass, Result, anomaly, grad_mode, profile, trace};
 
 /// A value, and where it came from if it requires a gradient. Clones are the same value; dropping the last one frees
@@ -15,12 +17,18 @@ use crate::{Kept, Op, Pass, Result, anomaly, grad_mode, profile, trace};
 /// Operations are methods, one file each in this crate's `ops`, and any [`Op`] through [`apply`](Self::apply).
 pub struct Var<T: Element = f32> {
     id: u64,
-    value: Tensor<T>,
+    value: Value<T>,
     /// How operations keep the value, if not as it is.
     recipe: Option<Kept<T>>,
     /// Known to all clones as soon as one has been asked for them.
     pub(crate) stats: Arc<OnceLock<BatchStats<T>>>,
     node: Option<Arc<Node<T>>>,
+}
+
+#[derive(Clone)]
+pub(crate) enum Value<T: Element> {
+    Tensor(Tensor<T>),
+    Joined(Arc<Joined<T>>),
 }
 
 impl<T: Element> Var<T> {
@@ -30,22 +38,36 @@ impl<T: Element> Var<T> {
     }
 
     pub(crate) fn new(id: u64, value: Tensor<T>, node: Option<Arc<Node<T>>>) -> Self {
-        Var { id, value, recipe: None, stats: Arc::default(), node }
+        Var { id, value: Value::Tensor(value), recipe: None, stats: Arc::default(), node }
     }
 
     /// The tensor.
     pub fn value(&self) -> &Tensor<T> {
-        &self.value
+        match &self.value {
+            Value::Tensor(value) => value,
+            Value::Joined(joined) => joined.value(),
+        }
     }
 
     /// The tensor, without a copy.
     pub fn into_value(self) -> Tensor<T> {
-        self.value
+        self.value().clone()
     }
 
     /// The tensor's shape.
     pub fn shape(&self) -> &Shape {
-        self.value.shape()
+        match &self.value {
+            Value::Tensor(value) => value.shape(),
+            Value::Joined(joined) => &joined.shape,
+        }
+    }
+
+    /// The values that a [`concat`](Self::concat) joins; any other value is its only part.
+    pub fn parts(&self) -> Vec<&Var<T>> {
+        match &self.value {
+            Value::Tensor(_) => vec![self],
+            Value::Joined(joined) => joined.parts.iter().collect(),
+        }
     }
 
     /// Whether a backward pass through this value reaches a parameter.
@@ -55,47 +77,58 @@ impl<T: Element> Var<T> {
 
     /// The same tensor as a constant: gradients end here.
     pub fn detach(&self) -> Self {
-        Var::constant(self.value.clone())
+        Var::constant(self.value().clone())
     }
 
     /// Applies an operation, and records it if one of the inputs requires a gradient.
     pub fn apply<O: Op<T>>(op: O, inputs: &[&Var<T>]) -> Result<Var<T>> {
         let op = Arc::new(op);
         let recording = grad_mode::is_recording();
-        let parent = |x: &&Var<T>| x.node.clone().filter(|_| recording);
-        let parents: Vec<_> = inputs.iter().map(parent).collect();
-        let needs: Vec<bool> = parents.iter().map(Option::is_some).collect();
-        let operands: Vec<&Tensor<T>> = inputs.iter().map(|x| &x.value).collect();
+        let needs: Vec<bool> = inputs.iter().map(|x| recording && x.requires_grad()).collect();
+        let operands: Vec<&Tensor<T>> = inputs.iter().map(|x| x.value()).collect();
 
         let clock = profile::start();
-        let (value, mut saved) = op.forward(&operands, &needs)?;
+        let (value, saved) = op.forward(&operands, &needs)?;
         let label = clock.map(|clock| {
             let shapes: Vec<Shape> = inputs.iter().map(|x| *x.shape()).collect();
             clock.forward(op.name(), op.cost(&shapes, value.shape()))
         });
-        if !recording && inputs.iter().any(|x| x.node.is_some()) {
-            grad_mode::miss();
-        }
-        let scope = anomaly::location();
-        if let Some(scope) = &scope {
-            anomaly::check(&value, op.name(), scope, Pass::Forward)?;
+        if let Some(scope) = anomaly::location() {
+            anomaly::check(&value, op.name(), &scope, Pass::Forward)?;
         }
         let id = next_id();
         trace::record(&op, inputs, (id, &value));
-        if !needs.contains(&true) {
-            return Ok(Var::new(id, value, None));
+        Ok(Var::made((op, saved), inputs, (id, Value::Tensor(value)), label))
+    }
+
+    /// The value that an operation made, or will make when it is asked for; recorded if one of the inputs requires a
+    /// gradient.
+    pub(crate) fn made<O: Op<T>>(
+        (op, mut saved): (Arc<O>, O::Saved),
+        inputs: &[&Var<T>],
+        (id, value): (u64, Value<T>),
+        label: Option<Label>,
+    ) -> Var<T> {
+        let recording = grad_mode::is_recording();
+        if !recording && inputs.iter().any(|x| x.requires_grad()) {
+            grad_mode::miss();
+        }
+        let mut made = Var { id, value, recipe: None, stats: Arc::default(), node: None };
+        let parents: Vec<_> = inputs.iter().map(|x| x.node.clone().filter(|_| recording)).collect();
+        if parents.iter().all(Option::is_none) {
+            return made;
         }
         let inputs: Vec<Kept<T>> = inputs.iter().map(|x| x.kept()).collect();
-        let recipe = if op.repeats(&inputs) { Kept::recipe(op.clone(), inputs.clone()) } else { None };
-        op.keep(&mut saved, &inputs, &recipe.clone().unwrap_or_else(|| value.clone().into()));
+        made.recipe = if op.repeats(&inputs) { Kept::recipe(op.clone(), inputs.clone()) } else { None };
+        op.keep(&mut saved, &inputs, &made.kept());
         let call = Box::new(Saved { op, saved });
-        let origin = Origin::Op(Mutex::new(Some(Record { parents, call, scope, label })));
-        let node = Node::new(id, *value.shape(), origin);
-        Ok(Var { recipe, ..Var::new(id, value, Some(node)) })
+        let origin = Origin::Op(Mutex::new(Some(Record { parents, call, scope: anomaly::location(), label })));
+        made.node = Some(Node::new(id, *made.shape(), origin));
+        made
     }
 
     fn kept(&self) -> Kept<T> {
-        self.recipe.clone().unwrap_or_else(|| self.value.clone().into())
+        self.recipe.clone().unwrap_or_else(|| self.value().clone().into())
     }
 
     pub(crate) fn id(&self) -> u64 {
@@ -128,6 +161,6 @@ impl<T: Element> From<Tensor<T>> for Var<T> {
 impl<T: Element> fmt::Debug for Var<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let recorded = if self.requires_grad() { ", recorded" } else { "" };
-        write!(f, "Var({:?}{recorded})", self.value)
+        write!(f, "Var({:?}{recorded})", self.value())
     }
 }

@@ -51,57 +51,36 @@ fn push_norm_relu_conv<T: Element>(
     Ok(())
 }
 
-/// H, which makes `growth` channels of all there are, and `x ‖ H(x)`.
+/// `x ‖ H(x)`, H making `growth` channels.
 #[derive(Debug)]
 struct DenseLayer<T: Element> {
-    norm: BatchNorm2d<T>,
-    /// What follows the first norm and its ReLU.
     layers: Sequential<T>,
 }
 
 impl<T: Element> DenseLayer<T> {
     fn new(b: &Builder<T>, in_channels: usize, growth: usize, bottleneck: bool) -> Result<Self> {
-        let norm = BatchNorm2d::new(&b.enter("norm1"), in_channels, BatchNormOptions::default())?;
         let mut layers = Sequential::new();
-        let conv1 = |channels, kernel_size| Conv2d::new(&b.enter("conv1"), in_channels, channels, conv(kernel_size));
         if bottleneck {
-            layers.push("conv1", conv1(4 * growth, 1)?);
+            push_norm_relu_conv(&mut layers, b, "1", [in_channels, 4 * growth], 1)?;
             push_norm_relu_conv(&mut layers, b, "2", [4 * growth, growth], 3)?;
         } else {
-            layers.push("conv1", conv1(growth, 3)?);
+            push_norm_relu_conv(&mut layers, b, "1", [in_channels, growth], 3)?;
         }
-        Ok(DenseLayer { norm, layers })
-    }
-
-    /// H of these values side by side.
-    fn grow(&self, maps: &[&Var<T>], mode: &Mode) -> Result<Var<T>> {
-        let joined = scope("norm1", || self.norm.forward_joined(maps, Some(Activation::Relu), mode))?;
-        let y = match (joined, maps) {
-            (Some(y), _) => y,
-            (None, [x]) => self.normalized(x, mode)?,
-            (None, maps) => self.normalized(&Var::concat(maps)?, mode)?,
-        };
-        self.layers.forward(&y, mode)
-    }
-
-    fn normalized(&self, x: &Var<T>, mode: &Mode) -> Result<Var<T>> {
-        let y = scope("norm1", || self.norm.forward(x, mode))?;
-        Ok(scope("relu1", || y.relu())?)
+        Ok(DenseLayer { layers })
     }
 }
 
 impl<T: Element> Layer<T> for DenseLayer<T> {
     fn forward(&self, x: &Var<T>, mode: &Mode) -> Result<Var<T>> {
-        Ok(Var::concat(&[x, &self.grow(&[x], mode)?])?)
+        Ok(Var::concat(&[x, &self.layers.forward(x, mode)?])?)
     }
 }
 
 /// Layers, each of which sees what all before it made.
 ///
-/// In training all that they made is joined once, at the end: a layer normalises its parts. Where
-/// [memory is saved](Mode::saves_memory), a layer's convolutions and norms are computed again in the backward pass, so that
-/// of each layer no more than its k channels are kept: G. Pleiss et al., *Memory-Efficient Implementation of DenseNets*,
-/// 2017 (arXiv 1707.06990), which keep the convolutions as well.
+/// Where [memory is saved](Mode::saves_memory), a layer's convolutions and norms are computed again in the backward pass, so
+/// that of each layer no more than its k channels are kept: G. Pleiss et al., *Memory-Efficient Implementation of
+/// DenseNets*, 2017 (arXiv 1707.06990), which keep the convolutions as well.
 #[derive(Debug)]
 struct DenseBlock<T: Element> {
     layers: Vec<(String, Arc<DenseLayer<T>>)>,
@@ -109,25 +88,18 @@ struct DenseBlock<T: Element> {
 
 impl<T: Element> Layer<T> for DenseBlock<T> {
     fn forward(&self, x: &Var<T>, mode: &Mode) -> Result<Var<T>> {
-        if !mode.is_training() {
-            // A plan makes one value of these, which grows.
-            let next =
-                |x: Var<T>, (name, layer): &(String, Arc<DenseLayer<T>>)| scope(name, || layer.forward(&x, mode));
-            return self.layers.iter().try_fold(x.clone(), next);
-        }
-        let mut maps = vec![x.clone()];
-        for (name, layer) in &self.layers {
-            let inputs: Vec<&Var<T>> = maps.iter().collect();
-            let map = scope(name, || {
+        self.layers.iter().try_fold(x.clone(), |x, (name, layer)| {
+            scope(name, || {
                 if !mode.saves_memory() {
-                    return layer.grow(&inputs, mode);
+                    return layer.forward(&x, mode);
                 }
                 let layer = layer.clone();
-                checkpoint(&inputs, mode, move |maps, mode| layer.grow(&maps.iter().collect::<Vec<_>>(), mode))
-            })?;
-            maps.push(map);
-        }
-        Ok(Var::concat(&maps.iter().collect::<Vec<_>>())?)
+                let grow = move |parts: &[Var<T>], mode: &Mode| {
+                    layer.layers.forward(&Var::concat(&parts.iter().collect::<Vec<_>>())?, mode)
+                };
+                Ok(Var::concat(&[&x, &checkpoint(&x.parts(), mode, grow)?])?)
+            })
+        })
     }
 }
 

@@ -162,7 +162,8 @@ impl<T: Element> Var<T> {
     }
 
     /// As [`batch_norm`](Self::batch_norm), plus a `residual` of this value's shape, and then the activation: less work
-    /// than the three one after another, and less to keep.
+    /// than the three one after another, and less to keep. Without a residual, the [parts](Self::parts) of a concatenation
+    /// are normalised where they are.
     pub fn batch_norm_act(
         &self,
         [gamma, beta]: [&Var<T>; 2],
@@ -170,6 +171,9 @@ impl<T: Element> Var<T> {
         residual: Option<&Var<T>>,
         activation: Option<Activation>,
     ) -> Result<(Var<T>, BatchStats<T>)> {
+        if residual.is_none() && let parts = self.parts() && parts.len() > 1 {
+            return Var::batch_norm_joined(&parts, [gamma, beta], eps, activation);
+        }
         let stats = self.batch_stats()?;
         let op = BatchNorm { stats: stats.clone(), eps, activation };
         let y = match residual {

@@ -72,9 +72,9 @@ impl<T: Element> Op<T> for BatchNormJoined<T> {
 }
 
 impl<T: Element> Var<T> {
-    /// Values `[…, C₁]`, `[…, C₂]`, … side by side, `[…, C]`, as [`batch_norm_act`](Self::batch_norm_act) of their
-    /// [`concat`](Self::concat), which is not stored; and the statistics of all, which each value remembers of itself.
-    pub fn batch_norm_joined(
+    /// [`batch_norm_act`](Self::batch_norm_act) of these values side by side, which are not put there; each remembers its
+    /// own statistics.
+    pub(super) fn batch_norm_joined(
         parts: &[&Var<T>],
         [gamma, beta]: [&Var<T>; 2],
         eps: f64,
@@ -95,6 +95,7 @@ impl<T: Element> Var<T> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::super::testing::*;
+    use super::super::Concat;
     use super::*;
     use crate::Parameter;
 
@@ -140,7 +141,7 @@ pub(super) mod tests {
                 let (y, stats) = if joined {
                     Var::batch_norm_joined(&[&v[2], &v[3], &v[4]], [&v[0], &v[1]], 1e-5, activation).unwrap()
                 } else {
-                    let x = Var::concat(&[&v[2], &v[3], &v[4]]).unwrap();
+                    let x = Var::apply(Concat, &[&v[2], &v[3], &v[4]]).unwrap();
                     x.batch_norm_act([&v[0], &v[1]], 1e-5, None, activation).unwrap()
                 };
                 y.backward_with(dy.clone()).unwrap();

@@ -3,7 +3,7 @@
 use ocelli_tensor::{Element, Tensor, ops};
 
 use crate::plan::Role;
-use crate::{Gradients, Kept, Op, Result, Var};
+use crate::{Gradients, Kept, Op, Result, Var, trace};
 
 /// Concatenation along the last dimension.
 #[derive(Debug, Clone, Copy)]
@@ -41,9 +41,10 @@ impl<T: Element> Op<T> for Concat {
 }
 
 impl<T: Element> Var<T> {
-    /// Values `[…, C₁]`, `[…, C₂]`, … of otherwise equal shapes as one `[…, C₁ + C₂ + …]`.
+    /// Values `[…, C₁]`, `[…, C₂]`, … of otherwise equal shapes as one `[…, C₁ + C₂ + …]`. They are joined when
+    /// [`value`](Self::value) is first asked for, which batch normalisation in training does not do.
     pub fn concat(values: &[&Var<T>]) -> Result<Var<T>> {
-        Var::apply(Concat, values)
+        if trace::is_tracing() { Var::apply(Concat, values) } else { Var::joined(values) }
     }
 }
 

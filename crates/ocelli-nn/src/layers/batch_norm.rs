@@ -82,24 +82,6 @@ impl<T: Element> BatchNorm2d<T> {
         Ok(y)
     }
 
-    /// The norm of values side by side, with what follows it, if it normalises by the batch's statistics in this mode: the
-    /// value at their [`concat`](Var::concat), which is then not stored.
-    pub fn forward_joined(
-        &self,
-        parts: &[&Var<T>],
-        activation: Option<Activation>,
-        mode: &Mode,
-    ) -> Result<Option<Var<T>>> {
-        if !self.uses_batch(mode) {
-            return Ok(None);
-        }
-        parts.iter().try_for_each(|part| enough_values(part))?;
-        let (gamma, beta) = self.affine();
-        let (y, stats) = Var::batch_norm_joined(parts, [&gamma, &beta], self.options.eps, activation)?;
-        self.track(&stats)?;
-        Ok(Some(y))
-    }
-
     /// γ and β.
     fn affine(&self) -> (Var<T>, Var<T>) {
         match &self.affine {

@@ -13,26 +13,31 @@ pub fn concat_columns<T: Element>(tensors: &[&Tensor<T>]) -> Result<Tensor<T>> {
 
 /// As [`concat_columns`], into `out`, which is [resized](Tensor::resize).
 pub fn concat_columns_into<T: Element>(tensors: &[&Tensor<T>], out: &mut Tensor<T>) -> Result<()> {
-    let shape = joined_shape("concat_columns", tensors)?;
+    let shape = joined_shape("concat_columns", tensors.iter().map(|tensor| tensor.shape()))?;
     let columns = shape.columns();
     let chunk = threads::rows_per_chunk(columns);
     threads::for_each_chunk(out.resize(shape), chunk * columns, |i, out| join_rows(tensors, i * chunk, columns, out));
     Ok(())
 }
 
-/// The shape of tensors side by side. Errors as [`concat_columns`].
-pub(crate) fn joined_shape<T: Element>(op: &'static str, tensors: &[&Tensor<T>]) -> Result<Shape> {
-    let Some(first) = tensors.first() else {
+/// The shape of what [`concat_columns`] makes of tensors of these shapes.
+///
+/// Errors as that does.
+pub fn concat_shape<'a>(shapes: impl Iterator<Item = &'a Shape> + Clone) -> Result<Shape> {
+    joined_shape("concat_columns", shapes)
+}
+
+/// As [`concat_shape`] for the operation `op`.
+pub(crate) fn joined_shape<'a>(op: &'static str, shapes: impl Iterator<Item = &'a Shape> + Clone) -> Result<Shape> {
+    let Some(first) = shapes.clone().next() else {
         return Err(Error::argument(op, "tensor count", "of at least 1", 0));
     };
-    for tensor in tensors {
-        let shape = tensor.shape();
-        if shape.rank() == 0 || shape.with_columns(1) != first.shape().with_columns(1) {
-            return Err(Error::shape(op, "input", with_any_columns(first.shape()), shape));
+    for shape in shapes.clone() {
+        if shape.rank() == 0 || shape.with_columns(1) != first.with_columns(1) {
+            return Err(Error::shape(op, "input", with_any_columns(first), shape));
         }
     }
-    let columns = tensors.iter().map(|tensor| tensor.shape().columns()).sum();
-    Shape::new(&first.shape().with_columns(columns))
+    Shape::new(&first.with_columns(shapes.map(Shape::columns).sum()))
 }
 
 /// Writes rows of tensors side by side, `columns` together, from row `first` on.

@@ -29,7 +29,7 @@ pub use batch_norm::{
     batch_norm_act_backward, batch_norm_backward, batch_norm_backward_frozen, batch_norm_joined,
     batch_norm_joined_backward, batch_norm_stats,
 };
-pub use concat::{concat_columns, concat_columns_into, put_columns, split_columns};
+pub use concat::{concat_columns, concat_columns_into, concat_shape, put_columns, split_columns};
 pub use conv::{
     DeformConv2d, FloatConv, InputGradients, PackedConv, PackedDeformConv, PackedPair, QuantizedConv, Values, conv2d,
     conv2d_backward_input, conv2d_backward_input_onto, conv2d_backward_weight, deform_conv2d,

@@ -30,7 +30,7 @@ pub fn batch_norm_joined<T: Element>(
     activation: Option<Activation>,
 ) -> Result<Tensor<T>> {
     const OP: &str = "batch_norm_joined";
-    let shape = joined_shape(OP, parts)?;
+    let shape = joined_shape(OP, parts.iter().map(|part| part.shape()))?;
     let columns = Columns::new(OP, &shape, normalization)?;
     let mut y = Tensor::scratch(shape);
     let (len, chunk) = (columns.len(), threads::rows_per_chunk(columns.len()));
@@ -55,7 +55,7 @@ pub fn batch_norm_joined_backward<T: Element>(
     onto: Vec<Option<Tensor<T>>>,
 ) -> Result<BatchNormJoinedGradients<T>> {
     const OP: &str = "batch_norm_joined_backward";
-    let shape = joined_shape(OP, parts)?;
+    let shape = joined_shape(OP, parts.iter().map(|part| part.shape()))?;
     let columns = Columns::new(OP, &shape, normalization)?;
     if *dy.shape() != shape {
         return Err(Error::shape(OP, "dy", shape, dy.shape()));
