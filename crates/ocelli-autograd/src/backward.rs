@@ -42,8 +42,8 @@ impl<T: Element> Var<T> {
     /// parameter may be changed there, since what the graph keeps of it does not change, and its gradient may be taken:
     /// then not all gradients need live at once.
     ///
-    /// Where the graph has [checkpoints](crate::checkpoint), whose functions use parameters that are not known before
-    /// they run again, no gradient counts as complete before the last of them has run.
+    /// A parameter that a [checkpoint](crate::checkpoint) uses waits until that has run again; and all do, if the checkpoint's
+    /// function holds a value of the graph, whose parameters are not known before.
     ///
     /// # Errors
     /// As for [`backward`](Self::backward), but parameters whose gradients are complete by then have them.
@@ -91,8 +91,11 @@ fn walk<T: Element>(
             // The nodes of the new graph are younger than all that are pending, so they are visited next, as those of
             // the old one would have been.
             Origin::Checkpoint(recompute) => {
-                let parents = again(take(recompute)?, dy)?;
-                uses.iter_mut().for_each(|uses| uses.replace_checkpoint(parents.iter().map(|parent| &parent.node)));
+                let recompute = take(recompute)?;
+                let parameters = recompute.parameters.clone();
+                let parents = again(recompute, dy)?;
+                let roots = || parents.iter().map(|parent| &parent.node);
+                uses.iter_mut().for_each(|uses| uses.replace_checkpoint(parameters.as_ref(), roots()));
                 parents
             }
         };

@@ -1,6 +1,7 @@
 //! Activation checkpointing: memory for time (Chen et al. 2016, <https://arxiv.org/abs/1604.06174>).
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::sync::Mutex;
 
@@ -37,13 +38,18 @@ pub fn checkpoint<T: Element, E: From<Error> + Display>(
     if !grad_mode::is_recording() {
         return f(&inputs);
     }
-    let (y, differentiable) = grad_mode::watched_no_grad(|| f(&inputs));
+    let (y, missed) = grad_mode::watched_no_grad(|| f(&inputs));
     let y = y?;
-    if !differentiable && !y.requires_grad() {
+    if missed.nodes.is_empty() && !y.requires_grad() {
         return Ok(y);
     }
+    // Not known if a value of a graph that `f` holds leads to further ones.
+    let given: BTreeSet<u64> = inputs.iter().filter_map(|x| Some(x.node()?.id)).collect();
+    let mut ends = missed.nodes.iter().copied().chain(y.node().map(|node| node.id));
+    let known = ends.all(|id| given.contains(&id) || missed.parameters.contains(&id));
+    let parameters = known.then_some(missed.parameters);
     let f = Box::new(move |x: &[Var<T>]| f(x).map_err(|e| Error::Recompute { reason: e.to_string() }));
-    let recompute = Recompute { inputs, f, scope: anomaly::location() };
+    let recompute = Recompute { inputs, f, parameters, scope: anomaly::location() };
     let (id, shape) = (y.id(), *y.shape());
     let node = Node::new(next_id(), shape, Origin::Checkpoint(Mutex::new(Some(recompute))));
     Ok(Var::new(id, y.into_value(), Some(node)))
@@ -60,6 +66,8 @@ type Function<T> = dyn Fn(&[Var<T>]) -> Result<Var<T>> + Send + Sync;
 /// What a backward pass does at a checkpoint.
 pub(crate) struct Recompute<T: Element> {
     pub inputs: Vec<Var<T>>,
+    /// The parameters that the function reads, if all are known.
+    pub parameters: Option<BTreeSet<u64>>,
     f: Box<Function<T>>,
     /// Where it is, if anomalies are looked for.
     scope: Option<String>,

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use ocelli_tensor::{Element, Shape, Tensor};
 
 use crate::node::{Node, Origin, next_id};
-use crate::{Error, Result, Var};
+use crate::{Error, Result, Var, grad_mode};
 
 /// A tensor that is learned, with its accumulated gradient. Clones are the same parameter.
 ///
@@ -56,6 +56,7 @@ impl<T: Element> Parameter<T> {
 
     /// The current value; no copy.
     pub fn value(&self) -> Tensor<T> {
+        grad_mode::read(self.0.id);
         self.0.value.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 

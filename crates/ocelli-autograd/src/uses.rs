@@ -1,6 +1,6 @@
 //! How often a backward pass will still meet each parameter, so that it knows when a gradient is complete.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, PoisonError};
 
 use ocelli_tensor::Element;
@@ -13,8 +13,8 @@ pub(crate) struct Uses {
     /// By the parameters' identities.
     left: HashMap<u64, usize>,
     seen: HashSet<u64>,
-    /// Checkpoints which have not run again: nobody knows which parameters they use.
-    checkpoints: usize,
+    /// Checkpoints which have not run again, and of which nobody knows which parameters they use.
+    unknown: usize,
     /// Of which no use is left.
     used_up: Vec<u64>,
 }
@@ -30,24 +30,36 @@ impl Uses {
     /// The operation is about to be walked.
     pub fn visit<T: Element>(&mut self, record: &Record<T>) {
         for parent in record.parents.iter().flatten() {
-            if let Some(left) = self.left.get_mut(&parent.id) {
-                *left -= 1;
-                if *left == 0 {
-                    self.used_up.push(parent.id);
-                }
+            self.leave(parent.id);
+        }
+    }
+
+    /// A checkpoint of these parameters has run again, and become the graph that leads to these nodes.
+    pub fn replace_checkpoint<'n, T: Element>(
+        &mut self,
+        parameters: Option<&BTreeSet<u64>>,
+        roots: impl Iterator<Item = &'n Arc<Node<T>>>,
+    ) {
+        roots.for_each(|root| self.count(root));
+        match parameters {
+            Some(parameters) => parameters.iter().for_each(|&id| self.leave(id)),
+            None => self.unknown -= 1,
+        }
+    }
+
+    /// A use is done.
+    fn leave(&mut self, id: u64) {
+        if let Some(left) = self.left.get_mut(&id) {
+            *left -= 1;
+            if *left == 0 {
+                self.used_up.push(id);
             }
         }
     }
 
-    /// A checkpoint has run again, and become the graph that leads to these nodes.
-    pub fn replace_checkpoint<'n, T: Element>(&mut self, roots: impl Iterator<Item = &'n Arc<Node<T>>>) {
-        self.checkpoints -= 1;
-        roots.for_each(|root| self.count(root));
-    }
-
     /// The parameters whose gradients are complete now, each told once.
     pub fn complete(&mut self) -> Vec<u64> {
-        if self.checkpoints > 0 {
+        if self.unknown > 0 {
             return Vec::new();
         }
         // A checkpoint may have brought new uses.
@@ -73,10 +85,14 @@ impl Uses {
                     }
                 }
                 Origin::Checkpoint(recompute) => {
-                    self.checkpoints += 1;
                     let recompute = recompute.lock().unwrap_or_else(PoisonError::into_inner);
-                    let inputs = recompute.iter().flat_map(|recompute| &recompute.inputs);
-                    rest.extend(inputs.filter_map(|input| input.node().cloned()));
+                    let Some(recompute) = &*recompute else { continue };
+                    match &recompute.parameters {
+                        // In use until it has run again: what it reads must not change before.
+                        Some(parameters) => parameters.iter().for_each(|&id| *self.left.entry(id).or_default() += 1),
+                        None => self.unknown += 1,
+                    }
+                    rest.extend(recompute.inputs.iter().filter_map(|input| input.node().cloned()));
                 }
             }
         }

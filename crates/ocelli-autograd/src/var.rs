@@ -110,8 +110,8 @@ impl<T: Element> Var<T> {
         label: Option<Label>,
     ) -> Var<T> {
         let recording = grad_mode::is_recording();
-        if !recording && inputs.iter().any(|x| x.requires_grad()) {
-            grad_mode::miss();
+        if !recording {
+            inputs.iter().filter_map(|x| x.node.as_ref()).for_each(|node| grad_mode::miss(node));
         }
         let mut made = Var { id, value, recipe: None, stats: Arc::default(), node: None };
         let parents: Vec<_> = inputs.iter().map(|x| x.node.clone().filter(|_| recording)).collect();

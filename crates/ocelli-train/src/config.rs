@@ -57,7 +57,8 @@ pub struct Config {
     pub frozen_epochs: usize,
     /// The learning rate of those epochs.
     pub frozen_lr: f64,
-    /// Whether networks compute cheap values again rather than keep them; the result is the same.
+    /// Whether networks compute cheap values again rather than keep them, and gradients are not kept for longer than needed;
+    /// the result is the same.
     #[serde(default)]
     pub save_memory: bool,
     /// Whether the first operation that gives a NaN or an infinity ends the run with its name; the result is the same.

@@ -171,7 +171,10 @@ impl<T: Element> Var<T> {
         residual: Option<&Var<T>>,
         activation: Option<Activation>,
     ) -> Result<(Var<T>, BatchStats<T>)> {
-        if residual.is_none() && let parts = self.parts() && parts.len() > 1 {
+        if residual.is_none()
+            && let parts = self.parts()
+            && parts.len() > 1
+        {
             return Var::batch_norm_joined(&parts, [gamma, beta], eps, activation);
         }
         let stats = self.batch_stats()?;

@@ -94,8 +94,8 @@ impl<T: Element> Var<T> {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use super::super::testing::*;
     use super::super::Concat;
+    use super::super::testing::*;
     use super::*;
     use crate::Parameter;
 

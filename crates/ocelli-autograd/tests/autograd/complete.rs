@@ -1,6 +1,7 @@
 //! `backward_each` tells each parameter once, when its gradient is complete, and gives the gradients of `backward`.
 
 use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
 
 use ocelli_autograd::{Parameter, Result, Tensor, Var, checkpoint};
 
@@ -56,7 +57,7 @@ fn a_parameter_used_twice_by_one_operation_is_told_once() {
 }
 
 #[test]
-fn nothing_is_complete_before_the_last_checkpoint_has_run() {
+fn a_parameter_of_a_checkpoint_waits_until_that_has_run() {
     let order = told(|[a, b, c]| {
         let (inner, outer) = (b.clone(), c.clone());
         let x = layer(&input(), a)?;
@@ -65,4 +66,31 @@ fn nothing_is_complete_before_the_last_checkpoint_has_run() {
     });
     // c is used behind the checkpoint and in it.
     assert_eq!(order, [2, 1, 0]);
+}
+
+/// What happens in the backward pass of a layer of c behind a checkpoint of b, which adds what `held` makes of a.
+fn events(held: impl Fn(&Parameter<f64>) -> Result<Var<f64>>) -> Vec<&'static str> {
+    let parameters = parameters();
+    let [a, b, c] = &parameters;
+    let events = Arc::new(Mutex::new(Vec::new()));
+    let (value, inner, log) = (held(a).unwrap(), b.clone(), events.clone());
+    let y = checkpoint(&[&input()], move |x| {
+        log.lock().unwrap().push("runs");
+        layer(&x[0], &inner)?.add(&value)
+    });
+    let loss = layer(&y.unwrap(), c).unwrap().sum().unwrap();
+    events.lock().unwrap().clear();
+    loss.backward_each(|parameter| {
+        let place = parameters.iter().position(|p| p.is(parameter)).unwrap();
+        events.lock().unwrap().push(["a", "b", "c"][place]);
+    })
+    .unwrap();
+    events.lock().unwrap().clone()
+}
+
+#[test]
+fn what_a_checkpoint_does_not_use_does_not_wait_for_it() {
+    assert_eq!(events(|_| Ok(input())), ["c", "runs", "b"]);
+    // A value whose parameters are not known before the checkpoint has run again: all wait.
+    assert_eq!(events(|a| layer(&input(), a)), ["runs", "c", "b", "a"]);
 }

@@ -167,7 +167,7 @@ impl<'a> Trainer<'a> {
             let begun = self.progress.batch - self.progress.batch % self.config.accumulate;
             let lr = self.lr(self.progress.epoch, begun);
             if !batch.labels.is_empty() {
-                self.learn(&batch)?;
+                self.learn(&batch, lr)?;
             }
             self.progress.batch += 1;
             let done = self.progress.batch;
@@ -203,13 +203,14 @@ impl<'a> Trainer<'a> {
         Ok(true)
     }
 
-    /// Forward, loss, backward.
-    fn learn(&mut self, batch: &Batch) -> Result<()> {
+    /// Forward, loss, backward; and where memory is saved the optimizer's step, for each parameter as soon as that can be.
+    fn learn(&mut self, batch: &Batch, lr: f64) -> Result<()> {
         let Config { seed, label_smoothing, accumulate, save_memory, detect_anomalies: detect, .. } = *self.config;
         let (epoch, number) = (self.progress.epoch, self.progress.batch);
         let mode = Mode::train(stream(seed, Purpose::Dropout, epoch as u64, number as u64).random());
         let mode = if save_memory { mode.saving_memory() } else { mode };
         let (network, pictures) = (self.network, batch.labels.len());
+        let (early, optimizer) = (self.steps_early(), &mut self.optimizer);
         let (loss, correct) = threads::install(|| -> Result<(f64, usize)> {
             let forward = || -> Result<_> {
                 let outputs = network.outputs(&Var::constant(batch.images.clone()), &mode)?;
@@ -221,6 +222,10 @@ impl<'a> Trainer<'a> {
             if value.is_finite() {
                 let correct = top_k_correct(outputs.logits.value(), &batch.labels, 1)?;
                 drop(outputs);
+                if early {
+                    optimizer.backward_step(&loss, lr)?;
+                    return Ok((value, correct));
+                }
                 // Of accumulated batches every picture counts the same, so that they are as one larger batch.
                 let weight = if accumulate > 1 { pictures as f32 } else { 1.0 };
                 loss.backward_with(Tensor::full(loss.shape(), weight))?;
@@ -236,7 +241,12 @@ impl<'a> Trainer<'a> {
         Ok(())
     }
 
-    /// Moves the weights by the gradients that are waiting.
+    /// Whether a parameter's gradient is not needed when the next one's is computed.
+    fn steps_early(&self) -> bool {
+        self.config.save_memory && self.config.accumulate == 1 && self.config.clip_norm.is_none()
+    }
+
+    /// Moves the weights by the gradients that are waiting, if any are.
     fn step(&mut self, lr: f64) {
         let pictures = std::mem::take(&mut self.waiting);
         if pictures == 0 {

@@ -58,7 +58,8 @@ pub struct Bench {
     /// Measure inference in eight bits
     #[arg(long, conflicts_with_all = ["train", "profile"])]
     int8: bool,
-    /// Train with less memory: the backward pass computes the first convolution again, and DenseNets' layers
+    /// Train with less memory: the backward pass computes the first convolution again, and DenseNets' layers, and each
+    /// parameter moves as with --step-early
     #[arg(long, requires = "train")]
     save_memory: bool,
     /// Move each parameter as soon as its gradient is complete, so that not all gradients live at once
@@ -142,7 +143,7 @@ impl Bench {
             let mode = if self.save_memory { mode.saving_memory() } else { mode };
             let outputs = model.outputs(&Var::constant(input.clone()), &mode)?;
             let loss = outputs.loss(|logits| cross_entropy(logits, &labels, 0.0))?;
-            if self.step_early {
+            if self.step_early || self.save_memory {
                 optimizer.backward_step(&loss, LR)?;
             } else {
                 loss.backward()?;

@@ -9,9 +9,9 @@
 use std::ops::Range;
 
 use super::planes::{self, Planes, View};
-use super::transform::{INPUTS, Input, Map, OUTPUTS, Output, SMALL_INPUTS, SMALL_OUTPUTS};
 use super::product::{self, Factor};
-use super::transform::{Weight, TAPS};
+use super::transform::{INPUTS, Input, Map, OUTPUTS, Output, SMALL_INPUTS, SMALL_OUTPUTS};
+use super::transform::{TAPS, Weight};
 use super::{Geometry, Tiles, weight};
 use crate::memory::Scratch;
 use crate::ops::gemm::gather::Epilogue;

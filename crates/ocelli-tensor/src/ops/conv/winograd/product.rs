@@ -70,7 +70,9 @@ pub(super) unsafe fn multiply<T: Element, S: Simd<T>>(
     m: View<T>,
 ) {
     let width = S::LANES * S::TILE_VECTORS;
-    assert!(u.width == width && first + u.channels <= v.channels && (v.width >= first + u.channels || first % v.width == 0));
+    assert!(
+        u.width == width && first + u.channels <= v.channels && (v.width >= first + u.channels || first % v.width == 0)
+    );
     assert!(rows.end <= v.rows && rows.len() <= m.rows && m.channels.is_multiple_of(width) && m.width == m.channels);
     let tiles = rows.len().div_ceil(S::TILE_ROWS);
     for panel in 0..m.channels / width {
@@ -141,7 +143,9 @@ pub(super) unsafe fn accumulate<T: Element, S: Simd<T>>(
                     _ if !sums.stays => a.wrapping_add(v.rows * width),
                     0 => a.wrapping_add(v.stride),
                     // As many panels of d as rows' panels of v passed: with as many of each, all are fetched.
-                    _ => d.at(f, start, columns.start * width).wrapping_add(d.stride + (row - rows.start) * d.rows * width),
+                    _ => d
+                        .at(f, start, columns.start * width)
+                        .wrapping_add(d.stride + (row - rows.start) * d.rows * width),
                 };
                 for t in 0..tiles {
                     let part = cut(channels, tiles, t);
