@@ -23,8 +23,13 @@ fn trained(model: &str, size: usize, save_memory: bool) -> Checkpoint {
         let mode = Mode::train(step);
         let mode = if save_memory { mode.saving_memory() } else { mode };
         let outputs = network.outputs(&Var::constant(x.clone()), &mode).unwrap();
-        outputs.loss(|logits| cross_entropy(logits, &[3, 7], 0.1)).unwrap().backward().unwrap();
-        optimizer.step(0.01);
+        let loss = outputs.loss(|logits| cross_entropy(logits, &[3, 7], 0.1)).unwrap();
+        if save_memory {
+            optimizer.backward_step(&loss, 0.01).unwrap();
+        } else {
+            loss.backward().unwrap();
+            optimizer.step(0.01);
+        }
     }
     state.to_checkpoint().unwrap()
 }

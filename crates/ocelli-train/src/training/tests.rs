@@ -217,6 +217,21 @@ fn resumes(config: &Config) {
 }
 
 #[test]
+fn saving_memory_changes_no_bit() {
+    let root = tempfile::tempdir().unwrap();
+    // With steps for single parameters, and where all gradients are needed at once.
+    for (name, clip_norm) in [("single", None), ("all", Some(0.5))] {
+        let run = |save_memory: bool| {
+            let config = Config { save_memory, clip_norm, epochs: 1, ema: Some(0.5), ..config() };
+            let run = Run::create(&root.path().join(format!("{name} {save_memory}")), config).unwrap();
+            fit(&run, &Tiny::new(1), &data(), false, &never(), &mut ()).unwrap();
+            tensors(&run.last_path())
+        };
+        assert_eq!(run(true), run(false), "{name}");
+    }
+}
+
+#[test]
 fn accumulated_batches_are_one_larger_batch() {
     // Without batch norm, whose statistics are of a batch, and without dropout: a linear classifier.
     struct Flat(Linear<f32>, State<f32>);
