@@ -5,7 +5,7 @@ use std::iter::Sum;
 use std::ops::{Add, AddAssign, Div, Mul, MulAssign, Neg, Sub, SubAssign};
 
 use crate::ops::conv::{deform, grouped, winograd};
-use crate::ops::gemm::{few, gather, reduce};
+use crate::ops::gemm::{few, gather, reduce, transpose};
 use crate::ops::{batch_norm, concat, cross_entropy, dropout, local_response_norm, pool, softmax};
 use crate::simd::{self, Isa, Kernel};
 
@@ -50,6 +50,7 @@ mod sealed {
         local_response_norm_backward: local_response_norm::Backward<'_, Self>,
         softmax: softmax::Forward<'_, Self>,
         softmax_backward: softmax::Backward<'_, Self>,
+        transpose: transpose::Transpose<'_, Self>,
         weighted_pool: pool::weighted::Rows<'_, Self>,
         winograd_part: winograd::gradient::Part<Self>,
         winograd_product: winograd::gradient::Product<Self>,

@@ -7,7 +7,7 @@
 //! [`sum_product_to_shape`](super::sum_product_to_shape)`(dy, a, b.shape())`.
 
 use super::broadcast::Broadcast;
-use super::pointwise::{self, Binary, Unary, Zip, load, store};
+use super::pointwise::{self, Binary, Unary, Update, Zip, load, store};
 use crate::simd::{self, Kernel, Simd};
 use crate::{Element, Error, Result, Tensor, threads};
 
@@ -44,6 +44,11 @@ pub fn add_assign<T: Element>(a: &mut Tensor<T>, b: &Tensor<T>) -> Result<()> {
     }
     pointwise::zip_in_place(a, b, Sum);
     Ok(())
+}
+
+/// a += b for slices of one length, on this thread.
+pub(crate) fn add_slice<T: Element>(a: &mut [T], b: &[T]) {
+    simd::dispatch(Update { f: Sum, a, b });
 }
 
 /// Every element times `factor`.

@@ -135,10 +135,10 @@ impl<T: Element, F: Binary<T>> Kernel<T> for Zip<'_, T, F> {
     }
 }
 
-struct Update<'a, T, F> {
-    f: F,
-    a: &'a mut [T],
-    b: &'a [T],
+pub(crate) struct Update<'a, T, F> {
+    pub f: F,
+    pub a: &'a mut [T],
+    pub b: &'a [T],
 }
 
 impl<T: Element, F: Binary<T>> Kernel<T> for Update<'_, T, F> {

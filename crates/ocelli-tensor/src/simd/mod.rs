@@ -158,6 +158,22 @@ pub trait Simd<T: Element>: Copy + Send + Sync + 'static {
             self.load_ptr(lanes.as_ptr())
         }
     }
+    /// The lanes of a and b in turns: of their lower halves, and of their upper ones.
+    #[inline(always)]
+    fn zip(self, a: Self::V, b: Self::V) -> [Self::V; 2] {
+        let mut lanes = [T::ZERO; 32];
+        let mut zipped = [T::ZERO; 32];
+        assert!(2 * Self::LANES <= lanes.len());
+        // SAFETY: the arrays have room for two registers, as just asserted.
+        unsafe {
+            self.store_ptr(a, lanes.as_mut_ptr());
+            self.store_ptr(b, lanes.as_mut_ptr().add(Self::LANES));
+            for i in 0..Self::LANES {
+                (zipped[2 * i], zipped[2 * i + 1]) = (lanes[i], lanes[Self::LANES + i]);
+            }
+            [self.load_ptr(zipped.as_ptr()), self.load_ptr(zipped.as_ptr().add(Self::LANES))]
+        }
+    }
     /// The sum of all lanes, in a fixed order.
     fn reduce_add(self, v: Self::V) -> T;
     /// The maximum of all lanes.

@@ -111,6 +111,10 @@ impl Simd<f32> for Neon {
         }
     }
     #[inline(always)]
+    fn zip(self, a: float32x4_t, b: float32x4_t) -> [float32x4_t; 2] {
+        unsafe { [vzip1q_f32(a, b), vzip2q_f32(a, b)] }
+    }
+    #[inline(always)]
     fn reduce_add(self, v: float32x4_t) -> f32 {
         unsafe { vaddvq_f32(v) }
     }

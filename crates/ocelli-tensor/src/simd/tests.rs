@@ -34,6 +34,10 @@ impl<T: Element> Kernel<T> for Lanes<'_, T> {
         push("scale_exp2", simd.scale_exp2(vb, powers), &|i| bt(i) * at(i).round().exp2(), n);
         push("exp", math::exp(simd, va), &|i| at(i).exp(), n);
         push("sigmoid", math::sigmoid(simd, va), &|i| 1.0 / (1.0 + (-at(i)).exp()), n);
+        let [lower, upper] = simd.zip(va, vb);
+        let turns = |i: usize| if i % 2 == 0 { at(i / 2) } else { bt(i / 2) };
+        push("zip", lower, &turns, n);
+        push("zip", upper, &|i| turns(n + i), n);
         for part in 0..=n {
             push("partial", simd.load_partial(&a[..part]), &|i| if i < part { at(i) } else { 0.0 }, n);
             let mut some = vec![T::ONE; n];

@@ -35,7 +35,7 @@ use super::gemm::grid::{Tap, joined_source, joined_taps};
 use super::gemm::reduce::reduce;
 use super::gemm::{Grid, Matrix, Packed};
 use super::{Padding, Window, add_assign};
-use crate::{Element, Error, Result, Shape, Tensor};
+use crate::{Element, Error, Result, Shape, Tensor, threads};
 
 /// The sizes of a convolution, checked against each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -244,7 +244,7 @@ fn backward_input<T: Element>(
     let grids = Grid::backward(g.batch, g.input, g.output, window);
     let covered = grids.iter().all(|grid| !grid.taps.is_empty()) && !w.is_empty();
     if !covered && !epilogue.onto {
-        dx.data_mut().fill(T::ZERO);
+        threads::for_each_chunk(dx.data_mut(), threads::rows_per_chunk(1), |_, dx| dx.fill(T::ZERO));
     }
     let [cin, cout] = g.group();
     // The weights transposed: B[g, tap, co, ci].

@@ -16,6 +16,7 @@ pub(crate) mod grid;
 pub(crate) mod pack;
 pub(crate) mod reduce;
 mod tile;
+pub(crate) mod transpose;
 
 pub(crate) use gather::cut;
 pub(crate) use grid::Grid;

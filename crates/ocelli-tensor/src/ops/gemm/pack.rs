@@ -8,10 +8,11 @@
 //!   └──────────┘
 //! ```
 
+use super::transpose::Transpose;
 use crate::simd::{self, Isa, Kernel, Simd};
 use crate::{Element, Tensor, threads};
 
-/// Where `B[g, t, k, n]` lies in a tensor: `g · group + t · tap + k · row + n · column`.
+/// Where `B[g, t, k, n]` lies in a tensor: `g · group + t · tap + k · row + n · column`. Row or column is 1.
 #[derive(Debug, Clone, Copy)]
 pub struct Matrix {
     pub group: usize,
@@ -120,24 +121,7 @@ fn copy<T: Element>(source: &[T], at: Matrix, rows: &mut [T], width: usize, live
         }
         return;
     }
-    // A transposed source, some columns at a time, so that a row is written in pieces rather than in single elements,
-    // and some rows at a time, so that the lines written stay in the first-level cache.
-    const ROWS: usize = 32;
-    const COLUMNS: usize = 8;
-    for (b, block) in rows.chunks_mut(ROWS * width).enumerate() {
-        let source = &source[b * ROWS * at.row..];
-        let whole = live / COLUMNS * COLUMNS;
-        for first in (0..whole).step_by(COLUMNS) {
-            let columns: [&[T]; COLUMNS] = std::array::from_fn(|n| &source[(first + n) * at.column..]);
-            for (k, row) in block.chunks_exact_mut(width).enumerate() {
-                let piece: [T; COLUMNS] = std::array::from_fn(|n| columns[n][k * at.row]);
-                row[first..first + COLUMNS].copy_from_slice(&piece);
-            }
-        }
-        for n in whole..live {
-            for (k, row) in block.chunks_exact_mut(width).enumerate() {
-                row[n] = source[n * at.column + k * at.row];
-            }
-        }
-    }
+    assert_eq!(at.row, 1, "a matrix or its transpose");
+    let size = [live, rows.len() / width];
+    T::transpose(Transpose { from: source, from_stride: at.column, to: rows, to_stride: width, size });
 }

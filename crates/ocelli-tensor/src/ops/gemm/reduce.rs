@@ -12,6 +12,7 @@ use super::grid::Pixels;
 use super::tile::{self, Strip, UNROLL, with_tile};
 use super::{Grid, Shared, pointers};
 use crate::memory::Scratch;
+use crate::ops::elementwise::add_slice;
 use crate::simd::{Kernel, Simd};
 use crate::{Element, Tensor, threads};
 
@@ -85,7 +86,7 @@ pub(crate) fn reduce<T: Element>(grid: &Grid, a: Rows<'_, T>, b: Rows<'_, T>, gr
         let chunk = threads::rows_per_chunk(1);
         threads::for_each_chunk(out, chunk, |i, out| {
             for part in others.data().chunks_exact(size) {
-                out.iter_mut().zip(&part[i * chunk..]).for_each(|(x, &y)| *x += y);
+                add_slice(out, &part[i * chunk..][..out.len()]);
             }
         });
     }

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::transform::{INPUTS, Map, OUTPUTS, SMALL_INPUTS, SMALL_OUTPUTS, TAPS, Weight};
 use crate::ops::gemm::Packed;
+use crate::ops::gemm::transpose::Transpose;
 use crate::simd::{self, Kernel, Simd};
 use crate::{Element, Tensor, threads};
 
@@ -30,10 +31,8 @@ pub(in super::super) fn flipped<T: Element>(w: &Tensor<T>) -> Tensor<T> {
     threads::for_each_chunk(out.data_mut(), block * cin, |i, rows| {
         let (tap, first) = (i * block / cout, i * block % cout);
         let source = &w.data()[(TAPS * TAPS - 1 - tap) * cin * cout..];
-        for ci in 0..cin {
-            let run = &source[ci * cout + first..][..block];
-            run.iter().enumerate().for_each(|(k, &x)| rows[k * cin + ci] = x);
-        }
+        let size = [cin, block];
+        T::transpose(Transpose { from: &source[first..], from_stride: cout, to: rows, to_stride: cin, size });
     });
     out
 }
