@@ -62,12 +62,14 @@ impl<T: Element> Var<T> {
         }
     }
 
-    /// The values that a [`concat`](Self::concat) joins; any other value is its only part.
-    pub fn parts(&self) -> Vec<&Var<T>> {
-        match &self.value {
-            Value::Tensor(_) => vec![self],
-            Value::Joined(joined) => joined.parts.iter().collect(),
-        }
+    /// The values that a [`concat`](Self::concat) joins whose [`value`](Self::value) nobody has asked for; any other value is
+    /// its only part.
+    pub fn parts(&self) -> Vec<Var<T>> {
+        let waiting = match &self.value {
+            Value::Tensor(_) => None,
+            Value::Joined(joined) => joined.parts(),
+        };
+        waiting.unwrap_or_else(|| vec![self.clone()])
     }
 
     /// Whether a backward pass through this value reaches a parameter.

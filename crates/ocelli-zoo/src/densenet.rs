@@ -97,7 +97,7 @@ impl<T: Element> Layer<T> for DenseBlock<T> {
                 let grow = move |parts: &[Var<T>], mode: &Mode| {
                     layer.layers.forward(&Var::concat(&parts.iter().collect::<Vec<_>>())?, mode)
                 };
-                Ok(Var::concat(&[&x, &checkpoint(&x.parts(), mode, grow)?])?)
+                Ok(Var::concat(&[&x, &checkpoint(&x.parts().iter().collect::<Vec<_>>(), mode, grow)?])?)
             })
         })
     }

@@ -171,11 +171,9 @@ impl<T: Element> Var<T> {
         residual: Option<&Var<T>>,
         activation: Option<Activation>,
     ) -> Result<(Var<T>, BatchStats<T>)> {
-        if residual.is_none()
-            && let parts = self.parts()
-            && parts.len() > 1
-        {
-            return Var::batch_norm_joined(&parts, [gamma, beta], eps, activation);
+        let parts = self.parts();
+        if residual.is_none() && parts.len() > 1 {
+            return Var::batch_norm_joined(&parts.iter().collect::<Vec<_>>(), [gamma, beta], eps, activation);
         }
         let stats = self.batch_stats()?;
         let op = BatchNorm { stats: stats.clone(), eps, activation };

@@ -35,7 +35,7 @@ impl<T: Element> Kernel<T> for Lanes<'_, T> {
         push("exp", math::exp(simd, va), &|i| at(i).exp(), n);
         push("sigmoid", math::sigmoid(simd, va), &|i| 1.0 / (1.0 + (-at(i)).exp()), n);
         let [lower, upper] = simd.zip(va, vb);
-        let turns = |i: usize| if i % 2 == 0 { at(i / 2) } else { bt(i / 2) };
+        let turns = |i: usize| if i.is_multiple_of(2) { at(i / 2) } else { bt(i / 2) };
         push("zip", lower, &turns, n);
         push("zip", upper, &|i| turns(n + i), n);
         for part in 0..=n {

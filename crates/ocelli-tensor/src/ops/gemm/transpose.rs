@@ -1,5 +1,8 @@
 //! A matrix turned over its diagonal.
 
+// Registers are named by their place in the block.
+#![allow(clippy::needless_range_loop)]
+
 use std::ops::Range;
 
 use crate::Element;

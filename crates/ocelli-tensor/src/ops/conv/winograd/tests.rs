@@ -35,9 +35,15 @@ impl<T: Element> Case<T> {
 }
 
 /// Batch, size and channels such that tasks have V for themselves and sums come in several blocks; the common dimension
-/// is longer than a block; panels are many and uneven; only a corner of a tile exists.
-const SIZES: [(usize, [usize; 2], [usize; 2]); 4] =
-    [(1, [130, 126], [21, 43]), (2, [21, 20], [300, 23]), (1, [13, 15], [9, 210]), (3, [1, 2], [40, 40])];
+/// is longer than a block, and U is made in parts; panels are many and uneven; only a corner of a tile exists; dU has many
+/// parts.
+const SIZES: [(usize, [usize; 2], [usize; 2]); 5] = [
+    (1, [130, 126], [21, 43]),
+    (2, [21, 20], [300, 23]),
+    (1, [13, 15], [9, 210]),
+    (3, [1, 2], [40, 40]),
+    (1, [9, 10], [130, 190]),
+];
 
 #[test]
 fn results_match_the_direct_ones_in_double_precision() {
