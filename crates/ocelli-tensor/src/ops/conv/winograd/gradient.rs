@@ -7,7 +7,7 @@ use super::product::{self, Sums};
 use super::transform::{FREQUENCIES, INPUTS, Map, OUTPUTS, TAPS, WeightAdjoint};
 use super::{Geometry, Tiles};
 use crate::memory::Scratch;
-use crate::ops::gemm::{Shared, cut};
+use crate::ops::gemm::{Packed, Shared, cut};
 use crate::simd::{Kernel, Simd};
 use crate::{Element, Tensor, threads};
 
@@ -31,7 +31,7 @@ pub(in super::super) fn backward_weight<T: Element>(g: &Geometry, x: &[T], dy: &
         return dw.fill(T::ZERO);
     }
     let zeros = vec![T::ZERO; cin.max(cout)];
-    let width = product::panel_width::<T>();
+    let width = Packed::<T>::tile_width();
     let columns = cout.next_multiple_of(width);
 
     let fitting = BLOCK_BYTES / (FREQUENCIES * (cin + cout) * size_of::<T>());

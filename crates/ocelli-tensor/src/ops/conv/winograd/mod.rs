@@ -30,6 +30,7 @@ use super::Geometry;
 use super::algorithm::Pass;
 use crate::Element;
 use crate::ops::Window;
+use crate::ops::gemm::Packed;
 pub(super) use forward::{forward, forward_once, workspace};
 pub(super) use gradient::backward_weight;
 pub(super) use weight::{flipped, pack};
@@ -63,7 +64,7 @@ pub(super) fn outputs(g: &Geometry, pass: Pass) -> usize {
 /// A number of a weight, read once: from memory, since the weights of a network's other layers come in between. It takes
 /// about as long as half as many multiply-adds as a panel has columns (a register has lanes, with AVX2 and AVX-512).
 fn read_weight() -> f64 {
-    product::panel_width::<f32>() as f64 / 2.0
+    Packed::<f32>::tile_width() as f64 / 2.0
 }
 
 /// The cost in multiply-adds of the product.

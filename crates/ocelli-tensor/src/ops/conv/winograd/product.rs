@@ -10,25 +10,12 @@ use std::ops::Range;
 use super::planes::View;
 use crate::Element;
 use crate::ops::gemm::{Packed, cut, with_tile};
-use crate::simd::{self, Kernel, Simd};
+use crate::simd::Simd;
 
 /// Addends of a block, so that a block of a panel (with 16 columns, 16 KiB) stays in the first-level cache.
 const DEPTH_BLOCK: usize = 256;
 /// Steps along the depth between two turns of fetching. Loops of this length are unrolled.
 const STEPS: usize = 4;
-
-/// Columns of a panel on the current instruction set.
-pub(super) fn panel_width<T: Element>() -> usize {
-    struct Width;
-    impl<T: Element> Kernel<T> for Width {
-        type Output = usize;
-        #[inline(always)]
-        fn run<S: Simd<T>>(self, _: S) -> usize {
-            S::LANES * S::TILE_VECTORS
-        }
-    }
-    simd::dispatch::<T, _>(Width)
-}
 
 /// Panels of U at some of its rows, which are input channels: `[panels, frequencies, channels, width]`.
 #[derive(Clone, Copy)]
