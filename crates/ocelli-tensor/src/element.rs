@@ -52,6 +52,7 @@ mod sealed {
         softmax_backward: softmax::Backward<'_, Self>,
         transpose: transpose::Transpose<'_, Self>,
         weighted_pool: pool::weighted::Rows<'_, Self>,
+        winograd_own: winograd::gradient::Own<'_, Self>,
         winograd_part: winograd::gradient::Part<Self>,
         winograd_product: winograd::gradient::Product<Self>,
         winograd_taps: winograd::gradient::Taps<'_, Self>,

@@ -33,6 +33,8 @@ const TASKS: usize = 4;
 const TASK_MACS: usize = 1 << 19;
 /// Fewer tiles than this are not worth reading U for.
 const LEAST_TILES: usize = 12;
+/// Bytes of a cache line, which are whole registers.
+const LINE: usize = 64;
 /// Channels of tiles that make a task of their transform.
 const TASK_CHANNELS: usize = 2048;
 
@@ -55,7 +57,7 @@ pub(in super::super) fn workspace<T: Element>(g: &Geometry, u: &Packed<T>) -> us
     if owned(&tiles) {
         0
     } else {
-        planes::elements(u.groups, tiles.len(), g.in_channels, g.in_channels.next_multiple_of(u.width))
+        planes::elements(u.groups, tiles.len(), g.in_channels, g.in_channels.next_multiple_of(LINE / size_of::<T>()))
     }
 }
 
@@ -125,7 +127,7 @@ fn run<T: Element>(
         let groups = groups(OWN[1]);
         threads::for_each(blocks, |b| {
             let tiles = cut(count, blocks, b);
-            let mut v = Planes::new(frequencies, tiles.len(), cin, cin.next_multiple_of(width));
+            let mut v = Planes::new(frequencies, tiles.len(), cin, cin.next_multiple_of(LINE / size_of::<T>()));
             let v = v.view();
             pass.dispatch(Step::Input { tiles: tiles.clone(), v, first: 0 });
             for group in 0..groups {
@@ -136,7 +138,7 @@ fn run<T: Element>(
     } else {
         // Where U is made in parts, a part's channels of V lie together.
         let row_width = match u {
-            Operand::Packed(_) => cin.next_multiple_of(width),
+            Operand::Packed(_) => cin.next_multiple_of(LINE / size_of::<T>()),
             Operand::Weights(_) => made_channels::<T>(frequencies, cin, width),
         };
         let v = View::new(
@@ -164,7 +166,7 @@ fn run<T: Element>(
 
 /// The input channels whose part of U a task makes at a time, whole cache lines in nearly equal pieces.
 fn made_channels<T: Element>(frequencies: usize, cin: usize, width: usize) -> usize {
-    let line = 64 / size_of::<T>();
+    let line = LINE / size_of::<T>();
     let most = ONCE_BYTES / (frequencies * SHARED[1].max(width) * size_of::<T>());
     cin.div_ceil(cin.div_ceil(most).max(1)).next_multiple_of(line)
 }
@@ -259,6 +261,7 @@ impl<T: Element> Task<'_, T> {
                 let width = panels.len() * pass.width;
                 let start = panels.start * pass.width;
                 let channels = start..pass.cout.min(start + width);
+                let width = channels.len().next_multiple_of(S::LINE);
                 let mut m = Planes::new(IN * IN, tiles.len(), width, width);
                 let m = m.view();
                 let rows = first..first + tiles.len();

@@ -7,6 +7,7 @@ use super::product::{self, Sums};
 use super::transform::{FREQUENCIES, INPUTS, Map, OUTPUTS, TAPS, WeightAdjoint};
 use super::{Geometry, Tiles};
 use crate::memory::Scratch;
+use crate::ops::elementwise::add_slice;
 use crate::ops::gemm::{Packed, Shared, cut};
 use crate::simd::{Kernel, Simd};
 use crate::{Element, Tensor, threads};
@@ -15,6 +16,13 @@ use crate::{Element, Tensor, threads};
 const BLOCK_BYTES: usize = 8 << 20;
 /// Tiles that a task transforms.
 const TASK_TILES: usize = 16;
+/// Tiles of a task that has dU for itself, and those it transforms before it multiplies them: with 32 channels on either
+/// side, v, d and dU take half a megabyte of `f32`.
+const OWN_TILES: usize = 128;
+const OWN_BLOCK: usize = 42;
+/// Bytes of dU up to which a task has it for itself, and the tasks that there must be, and may be.
+const OWN_BYTES: usize = 160 * 1024;
+const OWN_TASKS: Range<usize> = 8..32;
 /// Input and output channels whose part of dU, half a megabyte of `f32`, is turned into dw while a cache holds it, if
 /// nothing is to be added to it later; and how many such parts there must be.
 const PART_CHANNELS: usize = 64;
@@ -31,6 +39,10 @@ pub(in super::super) fn backward_weight<T: Element>(g: &Geometry, x: &[T], dy: &
         return dw.fill(T::ZERO);
     }
     let zeros = vec![T::ZERO; cin.max(cout)];
+    let tasks = tiles.len() / OWN_TILES;
+    if FREQUENCIES * cin * cout * size_of::<T>() <= OWN_BYTES && tasks >= OWN_TASKS.start {
+        return in_own_sums(&tiles, tasks.min(OWN_TASKS.end), (x, dy, &zeros), [cin, cout], dw);
+    }
     let width = Packed::<T>::tile_width();
     let columns = cout.next_multiple_of(width);
 
@@ -76,6 +88,74 @@ pub(in super::super) fn backward_weight<T: Element>(g: &Geometry, x: &[T], dy: &
     threads::for_each(cin, |ci| {
         T::winograd_taps(Taps { du: du.data(), cin, columns, cout, ci, dw: dw.get() });
     });
+}
+
+/// Few channels: each of some tasks sums over tiles of its own, in its cache. Their gradients are added in order.
+fn in_own_sums<T: Element>(
+    tiles: &Tiles,
+    tasks: usize,
+    (x, dy, zeros): (&[T], &[T], &[T]),
+    channels: [usize; 2],
+    dw: &mut [T],
+) {
+    let size = dw.len();
+    let mut others = Tensor::<T>::scratch([tasks - 1, size]);
+    let (first, rest) = (Shared(dw.as_mut_ptr()), Shared(others.data_mut().as_mut_ptr()));
+    threads::for_each(tasks, |i| {
+        // SAFETY: the task's gradient lies within `dw` or `others`.
+        let dw = if i == 0 { first.get() } else { unsafe { rest.get().add((i - 1) * size) } };
+        T::winograd_own(Own { tiles, range: cut(tiles.len(), tasks, i), x, dy, zeros, channels, dw });
+    });
+    for other in others.data().chunks_exact(size) {
+        add_slice(dw, other);
+    }
+}
+
+/// dw from some tiles.
+pub struct Own<'a, T> {
+    tiles: &'a Tiles,
+    range: Range<usize>,
+    x: &'a [T],
+    dy: &'a [T],
+    zeros: &'a [T],
+    channels: [usize; 2],
+    dw: *mut T,
+}
+
+impl<T: Element> Kernel<T> for Own<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd<T>>(self, simd: S) {
+        let Own { tiles, range, x, dy, zeros, channels: [cin, cout], dw } = self;
+        let width = S::LANES * cin.max(cout).div_ceil(S::LANES).min(S::TILE_VECTORS);
+        let [rows, columns] = [cin, cout].map(|channels| channels.div_ceil(width));
+        let blocks = range.len().div_ceil(OWN_BLOCK);
+        let most = range.len().div_ceil(blocks);
+        let (mut v, mut d) = (Planes::new(FREQUENCIES, most, cin, width), Planes::new(FREQUENCIES, most, cout, width));
+        let (v, d) = (v.view(), d.view());
+        let stride = columns * width;
+        let apart = cin * stride + S::LINE;
+        let mut du = Scratch::new(FREQUENCIES * apart);
+        for block in 0..blocks {
+            let part = cut(range.len(), blocks, block);
+            let (count, part) = (part.len(), range.start + part.start..range.start + part.end);
+            // SAFETY: v, d and the sums, which have all channels' size, are this task's.
+            unsafe {
+                planes::input::<T, S, INPUTS, OUTPUTS>(simd, tiles, part.clone(), (x, zeros), v, 0);
+                planes::output_adjoint(simd, tiles, part, (dy, zeros), d, 0);
+                for f in 0..FREQUENCIES {
+                    let sums = Sums { c: du[f * apart..].as_mut_ptr(), stride, first: block == 0, stays: true };
+                    product::accumulate(simd, f, count, (v, 0..rows), (d, 0..columns), &sums);
+                }
+            }
+        }
+        for ci in 0..cin {
+            let row = Row { du: &du[ci * stride..], apart, size: [cin, cout], ci, co: 0..cout };
+            // SAFETY: this task alone has `dw`, whose length `backward_weight` checks.
+            unsafe { row.unmake(simd, dw) }
+        }
+    }
 }
 
 /// Transforms tiles `start + rows` of x and dy to the rows of v and d.

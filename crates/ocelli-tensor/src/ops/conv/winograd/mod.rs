@@ -121,6 +121,9 @@ impl Tiles {
 
     /// Pointers to the pixels under a tile's `SIZE × SIZE` window over rows of `channels`; `zeros` where it leaves the
     /// image of the given size, whose first pixel lies `padding` pixels from the first tile's.
+    ///
+    /// Without branches: with few channels, this is as long as a transform.
+    #[inline(always)]
     fn pixels<T: Element, const SIZE: usize>(
         &self,
         (n, [y, x]): (usize, [usize; 2]),
@@ -129,14 +132,16 @@ impl Tiles {
         (data, channels): (&[T], usize),
         zeros: &[T],
     ) -> [[*const T; SIZE]; SIZE] {
-        let mut pixels = [[zeros[..channels].as_ptr(); SIZE]; SIZE];
+        assert!(n < self.batch && data.len() == self.batch * size[0] * size[1] * channels && zeros.len() >= channels);
+        let mut pixels = [[zeros.as_ptr(); SIZE]; SIZE];
         for (dy, row) in pixels.iter_mut().enumerate() {
+            // What lies above or to the left wraps to a huge number, outside like what lies below.
+            let y = (y + dy).wrapping_sub(padding[0]);
+            let first = data.as_ptr().wrapping_add((n * size[0]).wrapping_add(y).wrapping_mul(size[1] * channels));
             for (dx, pixel) in row.iter_mut().enumerate() {
-                // What lies above or to the left wraps to a huge number, outside like what lies below.
-                let (y, x) = ((y + dy).wrapping_sub(padding[0]), (x + dx).wrapping_sub(padding[1]));
-                if y < size[0] && x < size[1] {
-                    *pixel = data[((n * size[0] + y) * size[1] + x) * channels..][..channels].as_ptr();
-                }
+                let x = (x + dx).wrapping_sub(padding[1]);
+                let inside = y < size[0] && x < size[1];
+                *pixel = if inside { first.wrapping_add(x.wrapping_mul(channels)) } else { zeros.as_ptr() };
             }
         }
         pixels

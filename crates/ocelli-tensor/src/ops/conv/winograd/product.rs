@@ -44,7 +44,7 @@ impl<'a, T: Element> Factor<'a, T> {
 }
 
 /// m = v · u or m += v · u at frequency `f`, for rows `rows` of v, its channels from `first` on, which are u's rows, and
-/// as many panels of u as m has.
+/// as many panels of u as m has channels for.
 ///
 /// # Safety
 /// Nobody may write v or access m meanwhile.
@@ -58,10 +58,11 @@ pub(super) unsafe fn multiply<T: Element, S: Simd<T>>(
 ) {
     let width = S::LANES * S::TILE_VECTORS;
     assert!(u.width == width && first + u.channels <= v.channels && first % v.width + u.channels <= v.width);
-    assert!(rows.end <= v.rows && rows.len() <= m.rows && m.channels.is_multiple_of(width) && m.width == m.channels);
+    assert!(rows.end <= v.rows && rows.len() <= m.rows && m.channels.is_multiple_of(S::LANES) && m.width == m.channels);
     let tiles = rows.len().div_ceil(S::TILE_ROWS);
-    for panel in 0..m.channels / width {
+    for panel in 0..m.channels.div_ceil(width) {
         let b = u.panel(f, panel);
+        let vectors = S::TILE_VECTORS.min((m.channels - panel * width) / S::LANES);
         for start in (0..u.channels).step_by(DEPTH_BLOCK) {
             let depth = DEPTH_BLOCK.min(u.channels - start);
             let b = &b[start * width..][..depth * width];
@@ -85,7 +86,7 @@ pub(super) unsafe fn multiply<T: Element, S: Simd<T>>(
                     },
                 };
                 // SAFETY: the rows and panels exist, as asserted; the rest is the caller's promise.
-                unsafe { with_tile!(S, part.len(), S::TILE_VECTORS, |R, V| tile.run::<S, R, V, false>(simd)) }
+                unsafe { with_tile!(S, part.len(), vectors, |R, V| tile.run::<S, R, V, false>(simd)) }
             }
         }
     }
@@ -115,8 +116,10 @@ pub(super) unsafe fn accumulate<T: Element, S: Simd<T>>(
     (d, columns): (View<T>, Range<usize>),
     sums: &Sums<T>,
 ) {
-    let width = S::LANES * S::TILE_VECTORS;
-    assert!(v.width == width && d.width == width && count <= v.rows && count <= d.rows);
+    let width = v.width;
+    let vectors = width / S::LANES;
+    assert!(width == vectors * S::LANES && (1..=S::TILE_VECTORS).contains(&vectors));
+    assert!(d.width == width && count <= v.rows && count <= d.rows);
     for column in columns.clone() {
         for start in (0..count).step_by(DEPTH_BLOCK) {
             let depth = DEPTH_BLOCK.min(count - start);
@@ -147,7 +150,7 @@ pub(super) unsafe fn accumulate<T: Element, S: Simd<T>>(
                             first: sums.first && start == 0,
                             next: fetched::<T, S>(next, t, depth * width),
                         };
-                        with_tile!(S, part.len(), S::TILE_VECTORS, |R, V| tile.run::<S, R, V, true>(simd));
+                        with_tile!(S, part.len(), vectors, |R, V| tile.run::<S, R, V, true>(simd));
                     }
                 }
             }
@@ -167,7 +170,7 @@ fn fetched<T: Element, S: Simd<T>>(next: *const T, t: usize, size: usize) -> *co
     next.wrapping_add(t % fetchers::<T, S>() * size / fetchers::<T, S>())
 }
 
-/// A register tile's operands. Rows of A and C lie at equal distances, B is a panel.
+/// A register tile's operands. Rows of A and C lie at equal distances, B is a panel, of which the tile takes some registers.
 struct Tile<T> {
     a: *const T,
     a_stride: usize,
@@ -188,8 +191,9 @@ impl<T: Element> Tile<T> {
     /// The pointers must be valid for `ROWS` rows, `depth`, and `VECTORS` registers, and C be the caller's.
     #[inline(always)]
     unsafe fn run<S: Simd<T>, const ROWS: usize, const VECTORS: usize, const TRANSPOSED: bool>(self, simd: S) {
+        let width = S::LANES * if TRANSPOSED { VECTORS } else { S::TILE_VECTORS };
         // Known when compiled, so that a step's elements of A need no addresses of their own.
-        let (from_row, from_step) = if TRANSPOSED { (1, S::LANES * S::TILE_VECTORS) } else { (self.a_stride, 1) };
+        let (from_row, from_step) = if TRANSPOSED { (1, width) } else { (self.a_stride, 1) };
         let mut acc = [[simd.splat(T::ZERO); VECTORS]; ROWS];
         let mut a = [self.a; ROWS];
         let (mut b, mut next) = (self.b, self.next);
@@ -208,20 +212,20 @@ impl<T: Element> Tile<T> {
             }
             let mut k = 0;
             while k + STEPS <= self.depth {
-                for _ in 0..STEPS * VECTORS * S::LANES / (fetchers::<T, S>() * S::LINE) {
+                for _ in 0..STEPS * width / (fetchers::<T, S>() * S::LINE) {
                     simd.prefetch(next);
                     next = next.wrapping_add(S::LINE);
                 }
                 for step in 0..STEPS {
-                    add(simd, &mut acc, &a, (k + step) * from_step, b.add(step * VECTORS * S::LANES));
+                    add(simd, &mut acc, &a, (k + step) * from_step, b.add(step * width));
                 }
                 k += STEPS;
-                b = b.add(STEPS * VECTORS * S::LANES);
+                b = b.add(STEPS * width);
             }
             while k < self.depth {
                 add(simd, &mut acc, &a, k * from_step, b);
                 k += 1;
-                b = b.add(VECTORS * S::LANES);
+                b = b.add(width);
             }
             for i in 0..ROWS {
                 for v in 0..VECTORS {
