@@ -46,6 +46,19 @@ pub fn add_assign<T: Element>(a: &mut Tensor<T>, b: &Tensor<T>) -> Result<()> {
     Ok(())
 }
 
+/// Adds parts, each of `out`'s length, to it, in their order.
+pub(crate) fn add_parts<T: Element>(out: &mut [T], parts: &[T]) {
+    let (size, chunk) = (out.len(), threads::rows_per_chunk(1));
+    if parts.is_empty() {
+        return;
+    }
+    threads::for_each_chunk(out, chunk, |i, out| {
+        for part in parts.chunks_exact(size) {
+            add_slice(out, &part[i * chunk..][..out.len()]);
+        }
+    });
+}
+
 /// a += b for slices of one length, on this thread.
 pub(crate) fn add_slice<T: Element>(a: &mut [T], b: &[T]) {
     simd::dispatch(Update { f: Sum, a, b });

@@ -12,7 +12,7 @@ use super::grid::Pixels;
 use super::tile::{self, Strip, UNROLL, with_tile};
 use super::{Grid, Shared, pointers};
 use crate::memory::Scratch;
-use crate::ops::elementwise::add_slice;
+use crate::ops::elementwise::add_parts;
 use crate::simd::{Kernel, Simd};
 use crate::{Element, Tensor, threads};
 
@@ -82,14 +82,7 @@ pub(crate) fn reduce<T: Element>(grid: &Grid, a: Rows<'_, T>, b: Rows<'_, T>, gr
         };
         task.run();
     });
-    if parts > 1 {
-        let chunk = threads::rows_per_chunk(1);
-        threads::for_each_chunk(out, chunk, |i, out| {
-            for part in others.data().chunks_exact(size) {
-                add_slice(out, &part[i * chunk..][..out.len()]);
-            }
-        });
-    }
+    add_parts(out, others.data());
 }
 
 struct Task<'a, T> {

@@ -7,7 +7,7 @@ use super::product::{self, Sums};
 use super::transform::{FREQUENCIES, INPUTS, Map, OUTPUTS, TAPS, WeightAdjoint};
 use super::{Geometry, Tiles};
 use crate::memory::Scratch;
-use crate::ops::elementwise::add_slice;
+use crate::ops::elementwise::add_parts;
 use crate::ops::gemm::{Packed, Shared, cut};
 use crate::simd::{Kernel, Simd};
 use crate::{Element, Tensor, threads};
@@ -16,12 +16,12 @@ use crate::{Element, Tensor, threads};
 const BLOCK_BYTES: usize = 8 << 20;
 /// Tiles that a task transforms.
 const TASK_TILES: usize = 16;
-/// Tiles of a task that has dU for itself, and those it transforms before it multiplies them: with 32 channels on either
-/// side, v, d and dU take half a megabyte of `f32`.
-const OWN_TILES: usize = 128;
-const OWN_BLOCK: usize = 42;
+/// Tiles of a task that has dU for itself, and those it transforms before it multiplies them: with 64 channels on either
+/// side, v, d and dU take 1.7 megabytes of `f32`, with 32 less than half of it.
+const OWN_TILES: usize = 64;
+const OWN_BLOCK: usize = 64;
 /// Bytes of dU up to which a task has it for itself, and the tasks that there must be, and may be.
-const OWN_BYTES: usize = 160 * 1024;
+const OWN_BYTES: usize = 640 * 1024;
 const OWN_TASKS: Range<usize> = 8..32;
 /// Input and output channels whose part of dU, half a megabyte of `f32`, is turned into dw while a cache holds it, if
 /// nothing is to be added to it later; and how many such parts there must be.
@@ -106,9 +106,7 @@ fn in_own_sums<T: Element>(
         let dw = if i == 0 { first.get() } else { unsafe { rest.get().add((i - 1) * size) } };
         T::winograd_own(Own { tiles, range: cut(tiles.len(), tasks, i), x, dy, zeros, channels, dw });
     });
-    for other in others.data().chunks_exact(size) {
-        add_slice(dw, other);
-    }
+    add_parts(dw, others.data());
 }
 
 /// dw from some tiles.
