@@ -1,4 +1,4 @@
-//! The distinct convolutions of networks, for images of 224×224, in the order in which the networks first use them.
+//! The distinct convolutions of networks, for images of 224×224 (ResNet-20: 32×32), in the order in which the networks first use them.
 
 mod densenet;
 mod efficientnet;
@@ -9,7 +9,7 @@ mod vgg;
 pub use densenet::DENSENET121;
 pub use efficientnet::EFFICIENTNET_B0;
 pub use googlenet::GOOGLENET;
-pub use resnet::{RESNET18, RESNET50, RESNEXT50};
+pub use resnet::{RESNET18, RESNET20, RESNET50, RESNEXT50};
 pub use vgg::VGG16;
 
 use std::fmt;
@@ -22,6 +22,7 @@ use crate::random;
 /// The networks by name.
 pub const NETWORKS: &[(&str, &[Layer])] = &[
     ("resnet18", RESNET18),
+    ("resnet20", RESNET20),
     ("resnet50", RESNET50),
     ("resnext50", RESNEXT50),
     ("vgg16", VGG16),
@@ -142,11 +143,12 @@ impl fmt::Display for Layer {
 mod tests {
     use super::*;
 
-    /// The layers and multiply-adds that torchvision's networks have.
+    /// The layers and multiply-adds that torchvision's networks have, and the paper's for CIFAR.
     #[test]
     fn the_lists_are_whole() {
         for (name, layers, macs) in [
             ("resnet18", 20, 1_813_561_344),
+            ("resnet20", 19, 40_550_400),
             ("resnet50", 53, 4_087_136_256),
             ("resnext50", 53, 4_228_431_872),
             ("vgg16", 13, 15_346_630_656),

@@ -1,6 +1,16 @@
-//! ResNet and ResNeXt, as torchvision has them: the stride is in the 3×3.
+//! ResNet and ResNeXt, as torchvision has them (the stride is in the 3×3), and the first paper's network for CIFAR.
 
 use super::{Layer, grouped, layer};
+
+/// ResNet-20 for images of 32×32, whose shortcuts have no weights.
+pub const RESNET20: &[Layer] = &[
+    layer(32, 3, 16, 3, 1, 1),
+    layer(32, 16, 16, 3, 1, 6),
+    layer(32, 16, 32, 3, 2, 1),
+    layer(16, 32, 32, 3, 1, 5),
+    layer(16, 32, 64, 3, 2, 1),
+    layer(8, 64, 64, 3, 1, 5),
+];
 
 /// ResNet-18.
 pub const RESNET18: &[Layer] = &[

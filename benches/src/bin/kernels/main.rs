@@ -61,7 +61,7 @@ struct Threads {
 
 #[derive(Args)]
 struct Network {
-    /// One of resnet18, resnet50, resnext50, vgg16, googlenet, densenet121, efficientnet_b0
+    /// One of resnet18, resnet20, resnet50, resnext50, vgg16, googlenet, densenet121, efficientnet_b0
     #[arg(value_name = "NETWORK", default_value = "resnet50", value_parser = network)]
     layers: &'static [Layer],
     /// Images in a batch

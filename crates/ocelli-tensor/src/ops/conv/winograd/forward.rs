@@ -261,7 +261,7 @@ impl<T: Element> Task<'_, T> {
                 let width = panels.len() * pass.width;
                 let start = panels.start * pass.width;
                 let channels = start..pass.cout.min(start + width);
-                let width = channels.len().next_multiple_of(S::LINE);
+                let width = channels.len().next_multiple_of(S::LANES);
                 let mut m = Planes::new(IN * IN, tiles.len(), width, width);
                 let m = m.view();
                 let rows = first..first + tiles.len();

@@ -16,13 +16,13 @@ use crate::{Element, Tensor, threads};
 const BLOCK_BYTES: usize = 8 << 20;
 /// Tiles that a task transforms.
 const TASK_TILES: usize = 16;
-/// Tiles of a task that has dU for itself, and those it transforms before it multiplies them: with 64 channels on either
-/// side, v, d and dU take 1.7 megabytes of `f32`, with 32 less than half of it.
-const OWN_TILES: usize = 64;
+/// Channels, in geometric mean, up to which a task may have dU for itself, and the tiles it transforms before it multiplies
+/// them: v, d and dU then take 1.7 megabytes of `f32`, with 32 channels less than half of it.
+const OWN_CHANNELS: usize = 64;
 const OWN_BLOCK: usize = 64;
-/// Bytes of dU up to which a task has it for itself, and the tasks that there must be, and may be.
-const OWN_BYTES: usize = 640 * 1024;
-const OWN_TASKS: Range<usize> = 8..32;
+/// Tiles of such a task if there are as many, and the tasks that there must be, and may be.
+const OWN_TILES: usize = 64;
+const OWN_TASKS: [usize; 2] = [8, 32];
 /// Input and output channels whose part of dU, half a megabyte of `f32`, is turned into dw while a cache holds it, if
 /// nothing is to be added to it later; and how many such parts there must be.
 const PART_CHANNELS: usize = 64;
@@ -39,9 +39,8 @@ pub(in super::super) fn backward_weight<T: Element>(g: &Geometry, x: &[T], dy: &
         return dw.fill(T::ZERO);
     }
     let zeros = vec![T::ZERO; cin.max(cout)];
-    let tasks = tiles.len() / OWN_TILES;
-    if FREQUENCIES * cin * cout * size_of::<T>() <= OWN_BYTES && tasks >= OWN_TASKS.start {
-        return in_own_sums(&tiles, tasks.min(OWN_TASKS.end), (x, dy, &zeros), [cin, cout], dw);
+    if let Some(tasks) = own_tasks(&tiles, [cin, cout]) {
+        return in_own_sums(&tiles, tasks, (x, dy, &zeros), [cin, cout], dw);
     }
     let width = Packed::<T>::tile_width();
     let columns = cout.next_multiple_of(width);
@@ -88,6 +87,12 @@ pub(in super::super) fn backward_weight<T: Element>(g: &Geometry, x: &[T], dy: &
     threads::for_each(cin, |ci| {
         T::winograd_taps(Taps { du: du.data(), cin, columns, cout, ci, dw: dw.get() });
     });
+}
+
+/// The tasks that sum over tiles of their own, if channels are few enough for it.
+pub(super) fn own_tasks(tiles: &Tiles, [cin, cout]: [usize; 2]) -> Option<usize> {
+    let tasks = tiles.len() / OWN_TILES;
+    (cin * cout <= OWN_CHANNELS * OWN_CHANNELS && tasks >= OWN_TASKS[0]).then(|| tasks.min(OWN_TASKS[1]))
 }
 
 /// Few channels: each of some tasks sums over tiles of its own, in its cache. Their gradients are added in order.

@@ -69,15 +69,19 @@ fn read_weight() -> f64 {
 
 /// The cost in multiply-adds of the product.
 fn cost(g: &Geometry, pass: Pass, outputs: usize) -> f64 {
-    /// Transforming a number of a channel of a tile.
+    /// Transforming a number of a channel of a tile, and doing so in a task that goes on to multiply it and write a few
+    /// results.
     const TRANSFORM: f64 = 14.0;
+    const OWN_TRANSFORM: f64 = 7.0;
     /// In training, a number of a transformed weight is made (or unmade) as well.
     const MAKE_WEIGHT: f64 = 22.0;
     let tiles = Tiles::new(g, outputs);
     let [count, frequencies] = [tiles.len(), tiles.frequencies()].map(|n| n as f64);
     let [cin, cout] = [g.in_channels, g.out_channels].map(|n| n as f64);
     let weight = if pass == Pass::Inference { read_weight() } else { MAKE_WEIGHT };
-    frequencies * (count * cin * cout + TRANSFORM * count * (cin + cout) + weight * cin * cout)
+    let own = pass == Pass::Weight && gradient::own_tasks(&tiles, [g.in_channels, g.out_channels]).is_some();
+    let transform = if own { OWN_TRANSFORM } else { TRANSFORM };
+    frequencies * (count * cin * cout + transform * count * (cin + cout) + weight * cin * cout)
 }
 
 /// The tiles of an output.

@@ -34,11 +34,13 @@ impl<T: Element> Case<T> {
     }
 }
 
-/// Batch, size and channels such that tasks have V for themselves and sums come in several blocks; the common dimension
-/// is longer than a block, and U is made in parts; panels are many and uneven; only a corner of a tile exists; dU has many
-/// parts.
-const SIZES: [(usize, [usize; 2], [usize; 2]); 5] = [
+/// Batch, size and channels such that tasks have V, and sums over some tiles, for themselves; likewise with one register of
+/// channels; sums come in several blocks; the common dimension is longer than a block, and U is made in parts; panels are
+/// many and uneven; only a corner of a tile exists; dU has many parts.
+const SIZES: [(usize, [usize; 2], [usize; 2]); 7] = [
     (1, [130, 126], [21, 43]),
+    (1, [94, 90], [9, 14]),
+    (1, [86, 83], [67, 70]),
     (2, [21, 20], [300, 23]),
     (1, [13, 15], [9, 210]),
     (3, [1, 2], [40, 40]),
