@@ -12,7 +12,7 @@ use crate::{Result, Shape};
 pub enum Algorithm {
     /// The gathered product.
     Direct,
-    /// Winograd's F(4×4, 3×3), where the geometry allows it; else direct.
+    /// Winograd's F(4×4, 3×3), or one of its kind, where the geometry allows it; else direct.
     Winograd,
     /// The textbook form, for one group; else direct.
     Im2col,
@@ -63,7 +63,7 @@ pub fn planned(pass: Pass, x: &Shape, w: &Shape, window: &Window, groups: usize)
 
 /// The algorithm for a pass: the forced one if the geometry allows it, else the one that is faster.
 pub(super) fn choose(g: &Geometry, pass: Pass) -> Algorithm {
-    let winograd = winograd::applies(&g.window, g.groups);
+    let winograd = winograd::applies(&g.window, g.groups, pass);
     match forced() {
         Some(Algorithm::Winograd) if winograd => Algorithm::Winograd,
         Some(Algorithm::Im2col) if g.groups == 1 => Algorithm::Im2col,

@@ -142,8 +142,8 @@ pub fn conv2d<T: Element>(x: &Tensor<T>, w: &Tensor<T>, window: &Window, groups:
     match choose(&geometry, Pass::Training) {
         Algorithm::Im2col => return im2col::conv2d_im2col(x, w, window),
         Algorithm::Winograd => {
-            let outputs = winograd::outputs(&geometry, Pass::Training);
-            winograd::forward_once(&geometry, x.data(), w, outputs, y.data_mut(), Epilogue::NONE);
+            let form = winograd::Form::new(&geometry, Pass::Training);
+            winograd::forward_once(&geometry, x.data(), w, form, y.data_mut(), Epilogue::NONE);
         }
         Algorithm::Direct => {
             let grid = geometry.forward_grid(geometry.taps());
@@ -226,7 +226,8 @@ fn backward_input<T: Element>(
     if !w.is_empty() && choose(g, Pass::Training) == Algorithm::Winograd && backward_pads(window) {
         // The same convolution of dy with the weights turned around, and the rest of the kernel as padding.
         let Padding { top, bottom, left, right } = window.padding;
-        let padding = Padding { top: 2 - top, bottom: 2 - bottom, left: 2 - left, right: 2 - right };
+        let [height, width] = window.kernel_size.map(|size| size - 1);
+        let padding = Padding { top: height - top, bottom: height - bottom, left: width - left, right: width - right };
         let turned = Geometry {
             input: g.output,
             output: g.input,
@@ -235,8 +236,8 @@ fn backward_input<T: Element>(
             window: Window { padding, ..*window },
             ..*g
         };
-        let outputs = winograd::outputs(&turned, Pass::Training);
-        return winograd::forward_once(&turned, dy.data(), &winograd::flipped(w), outputs, dx.data_mut(), epilogue);
+        let form = winograd::Form::new(&turned, Pass::Training);
+        return winograd::forward_once(&turned, dy.data(), &winograd::flipped(w), form, dx.data_mut(), epilogue);
     }
     if grouped::backward_input(g, dy.data(), w.data(), dx.data_mut()) {
         return;
@@ -257,10 +258,10 @@ fn backward_input<T: Element>(
     }
 }
 
-/// Whether the padding of the turned convolution, 2 − padding, exists.
+/// Whether the padding of the turned convolution, the kernel's size less one less padding, exists.
 fn backward_pads(window: &Window) -> bool {
-    let Padding { top, bottom, left, right } = window.padding;
-    [top, bottom, left, right].into_iter().all(|padding| padding <= 2)
+    let (Padding { top, bottom, left, right }, [height, width]) = (window.padding, window.kernel_size);
+    top.max(bottom) < height && left.max(right) < width
 }
 
 /// The gradient of [`conv2d`] with respect to its weights, of shape `w_shape`, from the output's gradient `dy`.

@@ -12,8 +12,8 @@ use std::ops::Range;
 
 use super::planes::{self, Planes, View};
 use super::product::{self, Factor};
-use super::transform::{INPUTS, Input, Map, OUTPUTS, Output, SMALL_INPUTS, SMALL_OUTPUTS, TAPS, Weight};
-use super::{Geometry, Tiles, weight};
+use super::transform::{FIVE_TAPS, INPUTS, Input, Map, OUTPUTS, Output, SMALL_INPUTS, SMALL_OUTPUTS, TAPS, Weight};
+use super::{Form, Geometry, Tiles, weight};
 use crate::memory::Scratch;
 use crate::ops::gemm::gather::Epilogue;
 use crate::ops::gemm::{Packed, cut};
@@ -47,7 +47,7 @@ const ONCE_BYTES: usize = 1280 * 1024;
 #[derive(Clone, Copy)]
 enum Operand<'a, T: Element> {
     Packed(&'a Packed<T>),
-    /// `[3, 3, Cin, Cout]`
+    /// `[K, K, Cin, Cout]`
     Weights(&'a [T]),
 }
 
@@ -62,8 +62,12 @@ pub(in super::super) fn workspace<T: Element>(g: &Geometry, u: &Packed<T>) -> us
 }
 
 fn tiles<T: Element>(g: &Geometry, u: &Packed<T>) -> Tiles {
-    let small = u.groups == SMALL_INPUTS * SMALL_INPUTS;
-    Tiles::new(g, if small { SMALL_OUTPUTS } else { OUTPUTS })
+    let form = match (g.window.kernel_size[0], u.groups == Form::Small.frequencies()) {
+        (FIVE_TAPS, _) => Form::Five,
+        (_, true) => Form::Small,
+        (_, false) => Form::Large,
+    };
+    Tiles::new(g, form)
 }
 
 /// Whether a task has V for itself.
@@ -81,22 +85,22 @@ pub(in super::super) fn forward<T: Element>(
     epilogue: Epilogue<'_, T>,
 ) {
     let tiles = tiles(g, u);
-    assert_eq!([u.groups, u.depth, u.columns], [tiles.frequencies(), g.in_channels, g.out_channels], "U");
+    assert_eq!([u.groups, u.depth, u.columns], [tiles.form.frequencies(), g.in_channels, g.out_channels], "U");
     run(g, (tiles, u.isa, u.width), x, Operand::Packed(u), shared, y, epilogue);
 }
 
-/// As [`forward`], with weights `[3, 3, Cin, Cout]` that are used once, for tiles of so many outputs along an axis.
+/// As [`forward`], with weights `[K, K, Cin, Cout]` that are used once.
 pub(in super::super) fn forward_once<T: Element>(
     g: &Geometry,
     x: &[T],
     w: &Tensor<T>,
-    outputs: usize,
+    form: Form,
     y: &mut [T],
     epilogue: Epilogue<'_, T>,
 ) {
-    let (tiles, mut shared) = (Tiles::new(g, outputs), Tensor::default());
+    let (tiles, mut shared) = (Tiles::new(g, form), Tensor::default());
     if tiles.len() > ONCE_TILES {
-        return forward(g, x, &weight::pack(w, outputs), &mut shared, y, epilogue);
+        return forward(g, x, &weight::pack(w, form), &mut shared, y, epilogue);
     }
     let (isa, width) = (simd::current(), Packed::<T>::tile_width());
     run(g, (tiles, isa, width), x, Operand::Weights(w.data()), &mut shared, y, epilogue);
@@ -111,7 +115,7 @@ fn run<T: Element>(
     y: &mut [T],
     epilogue: Epilogue<'_, T>,
 ) {
-    let (cin, cout, frequencies) = (g.in_channels, g.out_channels, tiles.frequencies());
+    let (cin, cout, frequencies) = (g.in_channels, g.out_channels, tiles.form.frequencies());
     assert_eq!(x.len(), g.batch * g.input[0] * g.input[1] * cin);
     assert_eq!(y.len(), g.batch * g.output[0] * g.output[1] * cout);
     assert!(epilogue.bias.is_none_or(|bias| bias.len() == cout));
@@ -197,7 +201,7 @@ impl<T: Element> Pass<'_, T> {
 
     /// U of some input channels and panels.
     #[inline(always)]
-    fn make<'u, S: Simd<T>, const IN: usize>(
+    fn make<'u, S: Simd<T>, const TAPS: usize, const IN: usize>(
         &self,
         simd: S,
         w: &[T],
@@ -213,7 +217,7 @@ impl<T: Element> Pass<'_, T> {
         let size = IN * IN * apart;
         for (panel, u) in panels.zip(u.chunks_exact_mut(size)) {
             let columns = (panel * self.width, self.width);
-            weight::transform::<T, S, IN>(simd, (w, [self.cin, self.cout]), channels.clone(), columns, u, apart);
+            weight::transform::<T, S, TAPS, IN>(simd, (w, [self.cin, self.cout]), channels.clone(), columns, u, apart);
         }
         Factor { data: u, width: self.width, channels: channels.len(), apart: [apart, size], cached: true }
     }
@@ -236,16 +240,17 @@ impl<T: Element> Kernel<T> for Task<'_, T> {
 
     #[inline(always)]
     fn run<S: Simd<T>>(self, simd: S) {
-        match self.pass.tiles.outputs {
-            SMALL_OUTPUTS => self.run_tiles::<S, SMALL_INPUTS, SMALL_OUTPUTS>(simd),
-            _ => self.run_tiles::<S, INPUTS, OUTPUTS>(simd),
+        match self.pass.tiles.form {
+            Form::Large => self.run_tiles::<S, TAPS, INPUTS, OUTPUTS>(simd),
+            Form::Small => self.run_tiles::<S, TAPS, SMALL_INPUTS, SMALL_OUTPUTS>(simd),
+            Form::Five => self.run_tiles::<S, FIVE_TAPS, INPUTS, SMALL_OUTPUTS>(simd),
         }
     }
 }
 
 impl<T: Element> Task<'_, T> {
     #[inline(always)]
-    fn run_tiles<S: Simd<T>, const IN: usize, const OUT: usize>(self, simd: S)
+    fn run_tiles<S: Simd<T>, const TAPS: usize, const IN: usize, const OUT: usize>(self, simd: S)
     where
         Input: Map<IN, IN>,
         Weight: Map<TAPS, IN>,
@@ -274,7 +279,7 @@ impl<T: Element> Task<'_, T> {
                         Operand::Packed(u) => Factor::packed(u, panels.start),
                         Operand::Weights(w) => {
                             let ci = from..pass.cin.min(from + v.width);
-                            pass.make::<S, IN>(simd, w, ci, panels.clone(), &mut made)
+                            pass.make::<S, TAPS, IN>(simd, w, ci, panels.clone(), &mut made)
                         }
                     };
                     for f in 0..IN * IN {

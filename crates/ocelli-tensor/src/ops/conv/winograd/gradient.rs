@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::planes::{self, Planes, View};
 use super::product::{self, Sums};
 use super::transform::{FREQUENCIES, INPUTS, Map, OUTPUTS, TAPS, WeightAdjoint};
-use super::{Geometry, Tiles};
+use super::{Form, Geometry, Tiles};
 use crate::memory::Scratch;
 use crate::ops::elementwise::add_parts;
 use crate::ops::gemm::{Packed, Shared, cut};
@@ -30,7 +30,7 @@ const LEAST_PARTS: usize = 8;
 
 /// Writes the gradient of the weights, `[3, 3, Cin, Cout]`.
 pub(in super::super) fn backward_weight<T: Element>(g: &Geometry, x: &[T], dy: &[T], dw: &mut [T]) {
-    let tiles = Tiles::new(g, OUTPUTS);
+    let tiles = Tiles::new(g, Form::Large);
     let (cin, cout) = (g.in_channels, g.out_channels);
     assert_eq!(x.len(), g.batch * g.input[0] * g.input[1] * cin);
     assert_eq!(dy.len(), g.batch * g.output[0] * g.output[1] * cout);

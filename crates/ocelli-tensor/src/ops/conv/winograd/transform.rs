@@ -1,4 +1,5 @@
-//! The one-dimensional transforms of F(4, 3), with the interpolation points 0, ±1, ±2, ∞, and F(2, 3), with 0, ±1, ∞.
+//! The one-dimensional transforms of F(4, 3) and F(2, 5), with the interpolation points 0, ±1, ±2, ∞, and F(2, 3), with
+//! 0, ±1, ∞.
 //!
 //! `y = Aᵀ [(G g) ⊙ (Bᵀ d)]` gives four outputs of a filter g of three taps over six inputs d, with six multiplications
 //! instead of twelve. Applied to rows and columns: 36 instead of 144. Lavin & Gray, *Fast Algorithms for Convolutional
@@ -12,6 +13,13 @@
 //!      ⎢0  2 −1 −2 1 0⎥        ⎢¹⁄₂₄ −¹⁄₁₂ ⅙ ⎥         ⎣0 1 −1 8 −8 1⎦
 //!      ⎣0  4  0 −5 0 1⎦        ⎣ 0    0    1 ⎦
 //!
+//!                             ⎡ ¼    0   0   0   0 ⎤
+//!                             ⎢−⅙   −⅙  −⅙  −⅙  −⅙ ⎥
+//! Bᵀ as above             G = ⎢−⅙    ⅙  −⅙   ⅙  −⅙ ⎥      Aᵀ = ⎡1 1  1 1  1 0⎤
+//!                             ⎢¹⁄₂₄ ¹⁄₁₂ ⅙   ⅓   ⅔ ⎥           ⎣0 1 −1 2 −2 1⎦
+//!                             ⎢¹⁄₂₄ −¹⁄₁₂ ⅙ −⅓   ⅔ ⎥
+//!                             ⎣ 0    0   0   0   1 ⎦
+//!
 //!      ⎡1  0 −1  0⎤            ⎡1  0  0⎤
 //! Bᵀ = ⎢0  1  1  0⎥        G = ⎢½  ½  ½⎥               Aᵀ = ⎡1 1  1  0⎤
 //!      ⎢0 −1  1  0⎥            ⎢½ −½  ½⎥                    ⎣0 1 −1 −1⎦
@@ -23,14 +31,15 @@ use crate::simd::Simd;
 
 /// Outputs of a large tile along an axis.
 pub(super) const OUTPUTS: usize = 4;
-/// Inputs of a large tile along an axis.
+/// Inputs of a large tile along an axis, and of one for five taps.
 pub(super) const INPUTS: usize = 6;
-/// Outputs of a small tile along an axis.
+/// Outputs of a small tile along an axis, and of one for five taps.
 pub(super) const SMALL_OUTPUTS: usize = 2;
 /// Inputs of a small tile along an axis.
 pub(super) const SMALL_INPUTS: usize = 4;
-/// Taps along an axis.
+/// Taps along an axis, and those of a large kernel.
 pub(super) const TAPS: usize = 3;
+pub(super) const FIVE_TAPS: usize = 5;
 /// Frequencies of a large tile.
 pub(super) const FREQUENCIES: usize = INPUTS * INPUTS;
 
@@ -131,6 +140,24 @@ impl Map<TAPS, INPUTS> for Weight {
     }
 }
 
+impl Map<FIVE_TAPS, INPUTS> for Weight {
+    #[inline(always)]
+    fn apply<T: Element, S: Simd<T>>(s: S, g: [S::V; FIVE_TAPS]) -> [S::V; INPUTS] {
+        let even = times(s, -1.0 / 6.0, s.add(s.add(g[0], g[2]), g[4]));
+        let odd = s.add(g[1], g[3]);
+        let wide_even = plus(s, 1.0 / 24.0, g[0], plus(s, 1.0 / 6.0, g[2], times(s, 2.0 / 3.0, g[4])));
+        let wide_odd = plus(s, 4.0, g[3], g[1]);
+        [
+            times(s, 0.25, g[0]),
+            plus(s, -1.0 / 6.0, odd, even),
+            plus(s, 1.0 / 6.0, odd, even),
+            plus(s, 1.0 / 12.0, wide_odd, wide_even),
+            plus(s, -1.0 / 12.0, wide_odd, wide_even),
+            g[4],
+        ]
+    }
+}
+
 /// Aᵀ m
 pub(super) struct Output;
 
@@ -145,6 +172,15 @@ impl Map<INPUTS, OUTPUTS> for Output {
             plus(s, 4.0, wide_sum, sum),
             s.add(plus(s, 8.0, wide_difference, difference), m[5]),
         ]
+    }
+}
+
+impl Map<INPUTS, SMALL_OUTPUTS> for Output {
+    #[inline(always)]
+    fn apply<T: Element, S: Simd<T>>(s: S, m: [S::V; INPUTS]) -> [S::V; SMALL_OUTPUTS] {
+        let sums = s.add(s.add(m[1], m[2]), s.add(m[3], m[4]));
+        let differences = plus(s, 2.0, s.sub(m[3], m[4]), s.sub(m[1], m[2]));
+        [s.add(m[0], sums), s.add(differences, m[5])]
     }
 }
 

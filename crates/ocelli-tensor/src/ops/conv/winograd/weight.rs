@@ -2,35 +2,36 @@
 
 use std::ops::Range;
 
-use super::transform::{INPUTS, Map, OUTPUTS, SMALL_INPUTS, SMALL_OUTPUTS, TAPS, Weight};
+use super::Form;
+use super::transform::{FIVE_TAPS, INPUTS, Map, SMALL_INPUTS, TAPS, Weight};
 use crate::ops::gemm::Packed;
 use crate::ops::gemm::transpose::Transpose;
 use crate::simd::{self, Kernel, Simd};
 use crate::{Element, Tensor, threads};
 
-/// U = G w Gᵀ of `w` `[3, 3, Cin, Cout]` for tiles of so many outputs along an axis, packed as a matrix a frequency.
-pub(in super::super) fn pack<T: Element>(w: &Tensor<T>, outputs: usize) -> Packed<T> {
+/// U = G w Gᵀ of `w` `[K, K, Cin, Cout]`, packed as a matrix a frequency.
+pub(in super::super) fn pack<T: Element>(w: &Tensor<T>, form: Form) -> Packed<T> {
     let [cin, cout] = [w.shape()[2], w.shape()[3]];
-    let frequencies = (outputs + TAPS - 1).pow(2);
+    let frequencies = form.frequencies();
     let mut packed = Packed::scratch(frequencies, cin, cout);
     let (width, isa) = (packed.width, packed.isa);
     threads::for_each_chunk(packed.panels_mut(), frequencies * cin * width, |panel, u| {
         let first = panel * width;
-        simd::with_isa(isa, || T::winograd_weights(Weights { w: w.data(), cin, cout, outputs, first, width, u }));
+        simd::with_isa(isa, || T::winograd_weights(Weights { w: w.data(), cin, cout, form, first, width, u }));
     });
     packed
 }
 
-/// The weights of the backward pass to the input: turned by 180° and transposed, `[3, 3, Cout, Cin]`.
+/// The weights of the backward pass to the input: turned by 180° and transposed, `[K, K, Cout, Cin]`.
 pub(in super::super) fn flipped<T: Element>(w: &Tensor<T>) -> Tensor<T> {
     const BLOCK: usize = 16;
-    let [cin, cout] = [w.shape()[2], w.shape()[3]];
-    let mut out = Tensor::scratch([TAPS, TAPS, cout, cin]);
+    let [height, width, cin, cout] = [0, 1, 2, 3].map(|axis| w.shape()[axis]);
+    let mut out = Tensor::scratch([height, width, cout, cin]);
     // Blocks of rows must not straddle taps.
     let block = if cout % BLOCK == 0 { BLOCK } else { cout };
     threads::for_each_chunk(out.data_mut(), block * cin, |i, rows| {
         let (tap, first) = (i * block / cout, i * block % cout);
-        let source = &w.data()[(TAPS * TAPS - 1 - tap) * cin * cout..];
+        let source = &w.data()[(height * width - 1 - tap) * cin * cout..];
         let size = [cin, block];
         T::transpose(Transpose { from: &source[first..], from_stride: cout, to: rows, to_stride: cin, size });
     });
@@ -42,7 +43,7 @@ pub struct Weights<'a, T> {
     w: &'a [T],
     cin: usize,
     cout: usize,
-    outputs: usize,
+    form: Form,
     first: usize,
     width: usize,
     u: &'a mut [T],
@@ -53,20 +54,21 @@ impl<T: Element> Kernel<T> for Weights<'_, T> {
 
     #[inline(always)]
     fn run<S: Simd<T>>(self, simd: S) {
-        let Weights { w, cin, cout, outputs, first, width, u } = self;
+        let Weights { w, cin, cout, form, first, width, u } = self;
         let (size, channels) = ([cin, cout], 0..cin);
-        match outputs {
-            SMALL_OUTPUTS => transform::<T, S, SMALL_INPUTS>(simd, (w, size), channels, (first, width), u, cin * width),
-            OUTPUTS => transform::<T, S, INPUTS>(simd, (w, size), channels, (first, width), u, cin * width),
-            outputs => unreachable!("tiles of {outputs} outputs"),
+        let (w, columns, apart) = ((w, size), (first, width), cin * width);
+        match form {
+            Form::Large => transform::<T, S, TAPS, INPUTS>(simd, w, channels, columns, u, apart),
+            Form::Small => transform::<T, S, TAPS, SMALL_INPUTS>(simd, w, channels, columns, u, apart),
+            Form::Five => transform::<T, S, FIVE_TAPS, INPUTS>(simd, w, channels, columns, u, apart),
         }
     }
 }
 
-/// Writes U = G w Gᵀ of `w` `[3, 3, Cin, Cout]` at some input channels and `width` output channels from `first` on, as
+/// Writes U = G w Gᵀ of `w` `[TAPS, TAPS, Cin, Cout]` at some input channels and `width` output channels from `first` on, as
 /// `[frequencies, channels, width]` with frequencies `apart` elements apart; zeros beyond the last output channel.
 #[inline(always)]
-pub(super) fn transform<T: Element, S: Simd<T>, const IN: usize>(
+pub(super) fn transform<T: Element, S: Simd<T>, const TAPS: usize, const IN: usize>(
     simd: S,
     (w, [cin, cout]): (&[T], [usize; 2]),
     channels: Range<usize>,
