@@ -59,7 +59,9 @@ impl<T: Element> PackedConv<T> {
         }
         let weights = match (grouped::pack(&g, w.data()), choose(&g, Pass::Inference)) {
             (Some(filters), _) => Weights::Grouped(filters),
-            (None, Algorithm::Winograd) => Weights::Winograd(winograd::pack(w, winograd::Form::new(&g, Pass::Inference))),
+            (None, Algorithm::Winograd) => {
+                Weights::Winograd(winograd::pack(w, winograd::Form::new(&g, Pass::Inference)))
+            }
             (None, Algorithm::Direct | Algorithm::Im2col) => Weights::Panels(pack(&g, w)),
         };
         Ok(PackedConv {

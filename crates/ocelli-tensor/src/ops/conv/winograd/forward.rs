@@ -33,8 +33,6 @@ const TASKS: usize = 4;
 const TASK_MACS: usize = 1 << 19;
 /// Fewer tiles than this are not worth reading U for.
 const LEAST_TILES: usize = 12;
-/// Bytes of a cache line, which are whole registers.
-const LINE: usize = 64;
 /// Channels of tiles that make a task of their transform.
 const TASK_CHANNELS: usize = 2048;
 
@@ -54,11 +52,7 @@ enum Operand<'a, T: Element> {
 /// Elements of V where tasks share it, else 0.
 pub(in super::super) fn workspace<T: Element>(g: &Geometry, u: &Packed<T>) -> usize {
     let tiles = tiles(g, u);
-    if owned(&tiles) {
-        0
-    } else {
-        planes::elements(u.groups, tiles.len(), g.in_channels, g.in_channels.next_multiple_of(LINE / size_of::<T>()))
-    }
+    if owned(&tiles) { 0 } else { planes::elements(u.groups, tiles.len(), g.in_channels, in_lines::<T>(g.in_channels)) }
 }
 
 fn tiles<T: Element>(g: &Geometry, u: &Packed<T>) -> Tiles {
@@ -131,7 +125,7 @@ fn run<T: Element>(
         let groups = groups(OWN[1]);
         threads::for_each(blocks, |b| {
             let tiles = cut(count, blocks, b);
-            let mut v = Planes::new(frequencies, tiles.len(), cin, cin.next_multiple_of(LINE / size_of::<T>()));
+            let mut v = Planes::new(frequencies, tiles.len(), cin, in_lines::<T>(cin));
             let v = v.view();
             pass.dispatch(Step::Input { tiles: tiles.clone(), v, first: 0 });
             for group in 0..groups {
@@ -142,7 +136,7 @@ fn run<T: Element>(
     } else {
         // Where U is made in parts, a part's channels of V lie together.
         let row_width = match u {
-            Operand::Packed(_) => cin.next_multiple_of(LINE / size_of::<T>()),
+            Operand::Packed(_) => in_lines::<T>(cin),
             Operand::Weights(_) => made_channels::<T>(frequencies, cin, width),
         };
         let v = View::new(
@@ -168,11 +162,15 @@ fn run<T: Element>(
     }
 }
 
-/// The input channels whose part of U a task makes at a time, whole cache lines in nearly equal pieces.
+/// The input channels whose part of U a task makes at a time, in nearly equal pieces.
 fn made_channels<T: Element>(frequencies: usize, cin: usize, width: usize) -> usize {
-    let line = LINE / size_of::<T>();
     let most = ONCE_BYTES / (frequencies * SHARED[1].max(width) * size_of::<T>());
-    cin.div_ceil(cin.div_ceil(most).max(1)).next_multiple_of(line)
+    in_lines::<T>(cin.div_ceil(cin.div_ceil(most).max(1)))
+}
+
+/// So many channels in whole cache lines, which are whole registers.
+fn in_lines<T: Element>(channels: usize) -> usize {
+    channels.next_multiple_of(64 / size_of::<T>())
 }
 
 /// What all tasks share.
@@ -263,9 +261,8 @@ impl<T: Element> Task<'_, T> {
                 planes::input::<T, S, IN, OUT>(simd, &pass.tiles, tiles, (pass.x, pass.zeros), v, first);
             },
             Step::Output { tiles, v, first, panels } => {
-                let width = panels.len() * pass.width;
-                let start = panels.start * pass.width;
-                let channels = start..pass.cout.min(start + width);
+                let [start, end] = [panels.start, panels.end].map(|panel| panel * pass.width);
+                let channels = start..pass.cout.min(end);
                 let width = channels.len().next_multiple_of(S::LANES);
                 let mut m = Planes::new(IN * IN, tiles.len(), width, width);
                 let m = m.view();

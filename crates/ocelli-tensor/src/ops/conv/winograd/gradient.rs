@@ -1,4 +1,7 @@
-//! The gradient of the weights.
+//! The gradient of the weights: dU, summed over the tiles, and turned into taps.
+//!
+//! With few channels each of some tasks does all of it for its own tiles in its cache. Otherwise all tiles, or a block of
+//! them, are transformed; then tasks divide dU, by channels where it can be turned into taps at once, else by frequencies.
 
 use std::ops::Range;
 
