@@ -142,17 +142,20 @@ impl<T: Element> Block<T> {
 
 impl<T: Element> Layer<T> for Block<T> {
     fn forward(&self, x: &Var<T>, mode: &Mode) -> Result<Var<T>> {
+        // A projection comes first, so that its gradient comes last: with a stride it changes few pixels of x's, which
+        // the convolutions' fills.
+        let shortcut = match &self.shortcut {
+            Shortcut::None => None,
+            Shortcut::Identity => Some(x.clone()),
+            Shortcut::Projection(project) => Some(scope("downsample", || project.forward(x, mode))?),
+        };
         let mut y = x.clone();
         for unit in &self.inner {
             y = unit.forward(&y, mode)?;
         }
-        match &self.shortcut {
-            Shortcut::None => self.last.forward(&y, mode),
-            Shortcut::Identity => self.last.forward_residual(&y, x, mode),
-            Shortcut::Projection(project) => {
-                let shortcut = scope("downsample", || project.forward(x, mode))?;
-                self.last.forward_residual(&y, &shortcut, mode)
-            }
+        match shortcut {
+            None => self.last.forward(&y, mode),
+            Some(shortcut) => self.last.forward_residual(&y, &shortcut, mode),
         }
     }
 }
