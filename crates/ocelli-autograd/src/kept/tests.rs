@@ -49,20 +49,19 @@ fn a_value_is_computed_again_once_however_many_need_it() {
 }
 
 #[test]
-fn nobody_keeps_a_normalised_value() {
+fn a_normalised_value_is_kept_by_nobody_or_behind_a_residual() {
     let [gamma, beta] = [1, 2].map(|seed| Parameter::new(random([3], seed)));
     let (x, w) = (Parameter::new(random([2, 4, 4, 3], 3)), Parameter::new(random([1, 1, 3, 2], 4)));
     let (x, window) = (x.var(), crate::ops::Window::square(1));
-    let unit = |residual: Option<&Var<f64>>| {
-        let (gamma, beta) = (gamma.var(), beta.var());
-        x.batch_norm_act([&gamma, &beta], 1e-5, residual, Some(Activation::Relu)).unwrap().0
-    };
-    let first = unit(None);
-    let second = unit(Some(&first));
+    let (gamma, beta) = (gamma.var(), beta.var());
+    let (parameters, relu) = ([&gamma, &beta], Some(Activation::Relu));
+    let first = x.batch_norm_act(parameters, 1e-5, None, relu).unwrap().0;
+    let second = x.batch_norm_repeated(parameters, 1e-5, Some(&first), relu).unwrap().0;
+    let third = x.batch_norm_act(parameters, 1e-5, Some(&second), relu).unwrap().0;
     let joined = Var::concat(&[&first, &second]).unwrap().columns(0..3).unwrap();
-    let _read = [second.conv2d(&w.var(), &window, 1).unwrap(), joined.conv2d(&w.var(), &window, 1).unwrap()];
+    let _read = [&second, &third, &joined].map(|x| x.conv2d(&w.var(), &window, 1).unwrap());
     // What a variable holds besides the graph does not count.
-    assert!(first.into_value().is_unique() && second.into_value().is_unique());
+    assert!(first.into_value().is_unique() && second.into_value().is_unique() && !third.into_value().is_unique());
 }
 
 #[test]

@@ -17,6 +17,8 @@ pub struct BatchNorm<T: Element = f32> {
     pub eps: f64,
     /// What follows, behind the residual.
     pub activation: Option<Activation>,
+    /// Whether a backward pass computes the value again where it is needed, even if a residual has been added.
+    pub repeated: bool,
 }
 
 /// The statistics of a batch, of which running statistics are made.
@@ -129,9 +131,10 @@ impl<T: Element> Op<T> for BatchNorm<T> {
         Ok(all.into_iter().zip(needs).map(|(gradient, &needed)| gradient.filter(|_| needed)).collect())
     }
 
-    /// x is kept in any case.
-    fn repeats(&self, _: &[Kept<T>]) -> bool {
-        true
+    /// x is kept in any case. The residual mostly is the value of the block before, which would have to be computed again
+    /// first, and so on to a stage's first block.
+    fn repeats(&self, inputs: &[Kept<T>]) -> bool {
+        self.repeated || inputs.len() < 4
     }
 
     fn keep(&self, saved: &mut Saved<T>, inputs: &[Kept<T>], value: &Kept<T>) {
@@ -166,17 +169,40 @@ impl<T: Element> Var<T> {
     /// are normalised where they are.
     pub fn batch_norm_act(
         &self,
+        parameters: [&Var<T>; 2],
+        eps: f64,
+        residual: Option<&Var<T>>,
+        activation: Option<Activation>,
+    ) -> Result<(Var<T>, BatchStats<T>)> {
+        self.normalized(parameters, eps, residual, activation, false)
+    }
+
+    /// As [`batch_norm_act`](Self::batch_norm_act), but the graph does not keep the value behind a residual either, which a
+    /// backward pass that needs it computes again.
+    pub fn batch_norm_repeated(
+        &self,
+        parameters: [&Var<T>; 2],
+        eps: f64,
+        residual: Option<&Var<T>>,
+        activation: Option<Activation>,
+    ) -> Result<(Var<T>, BatchStats<T>)> {
+        self.normalized(parameters, eps, residual, activation, true)
+    }
+
+    fn normalized(
+        &self,
         [gamma, beta]: [&Var<T>; 2],
         eps: f64,
         residual: Option<&Var<T>>,
         activation: Option<Activation>,
+        repeated: bool,
     ) -> Result<(Var<T>, BatchStats<T>)> {
         let parts = self.parts();
         if residual.is_none() && parts.len() > 1 {
             return Var::batch_norm_joined(&parts.iter().collect::<Vec<_>>(), [gamma, beta], eps, activation);
         }
         let stats = self.batch_stats()?;
-        let op = BatchNorm { stats: stats.clone(), eps, activation };
+        let op = BatchNorm { stats: stats.clone(), eps, activation, repeated };
         let y = match residual {
             Some(residual) => Var::apply(op, &[self, gamma, beta, residual]),
             None => Var::apply(op, &[self, gamma, beta]),
@@ -221,6 +247,13 @@ pub(super) mod tests {
         for_all_geometries(gradients);
     }
 
+    #[derive(Clone, Copy)]
+    enum Way {
+        Fused,
+        Repeated,
+        Separate,
+    }
+
     #[test]
     fn one_pass_is_as_good_as_three() {
         let [x, residual, dy] = [1, 2, 3].map(|seed| random([3, 4, 5, 6], seed));
@@ -228,20 +261,24 @@ pub(super) mod tests {
         // All gradients, or only some, of which fewer need x.
         for learned in [[true; 4], [false, false, true, true], [false, true, false, false]] {
             for activation in ACTIVATIONS {
-                let run = |fused: bool| {
+                let run = |way: Way| {
                     let parameters = [&x, &gamma, &beta, &residual].map(|value| Parameter::new(value.clone()));
                     parameters.iter().zip(learned).for_each(|(p, learned)| p.set_requires_grad(learned));
                     let [x, gamma, beta, residual] = parameters.each_ref().map(Parameter::var);
-                    let y = if fused {
-                        x.batch_norm_act([&gamma, &beta], 1e-5, Some(&residual), activation).unwrap().0
-                    } else {
-                        let sum = x.batch_norm(&gamma, &beta, 1e-5).unwrap().0.add(&residual).unwrap();
-                        activation.map_or(Ok(sum.clone()), |activation| sum.activation(activation)).unwrap()
+                    let fused = [&gamma, &beta];
+                    let y = match way {
+                        Way::Fused => x.batch_norm_act(fused, 1e-5, Some(&residual), activation).unwrap().0,
+                        Way::Repeated => x.batch_norm_repeated(fused, 1e-5, Some(&residual), activation).unwrap().0,
+                        Way::Separate => {
+                            let sum = x.batch_norm(&gamma, &beta, 1e-5).unwrap().0.add(&residual).unwrap();
+                            activation.map_or(Ok(sum.clone()), |activation| sum.activation(activation)).unwrap()
+                        }
                     };
                     y.backward_with(dy.clone()).unwrap();
                     (y.into_value(), parameters.map(|p| p.grad()))
                 };
-                let ((y, fused), (expected, separate)) = (run(true), run(false));
+                let ((y, fused), (expected, separate)) = (run(Way::Fused), run(Way::Separate));
+                assert_eq!((&y, &fused), (&run(Way::Repeated).0, &run(Way::Repeated).1));
                 assert!(y.relative_error(&expected) < 1e-14, "{activation:?}");
                 for (got, expected) in fused.iter().zip(&separate) {
                     assert_eq!(got.is_some(), expected.is_some());

@@ -74,10 +74,14 @@ impl<T: Element> BatchNorm2d<T> {
         x: &Var<T>,
         residual: Option<&Var<T>>,
         activation: Option<Activation>,
+        mode: &Mode,
     ) -> Result<Var<T>> {
         enough_values(x)?;
-        let (gamma, beta) = self.affine();
-        let (y, stats) = x.batch_norm_act([&gamma, &beta], self.options.eps, residual, activation)?;
+        let ((gamma, beta), eps) = (self.affine(), self.options.eps);
+        let (y, stats) = match mode.saves_memory() {
+            true => x.batch_norm_repeated([&gamma, &beta], eps, residual, activation)?,
+            false => x.batch_norm_act([&gamma, &beta], eps, residual, activation)?,
+        };
         self.track(&stats)?;
         Ok(y)
     }
@@ -122,13 +126,13 @@ impl<T: Element> Layer<T> for BatchNorm2d<T> {
     /// Errors in training if a channel has one value only, which has no variance.
     fn forward(&self, x: &Var<T>, mode: &Mode) -> Result<Var<T>> {
         if self.uses_batch(mode) {
-            return self.forward_batch(x, None, None);
+            return self.forward_batch(x, None, None, mode);
         }
         let ((gamma, beta), (mean, var)) = (self.affine(), (self.running_mean.value(), self.running_var.value()));
         Ok(x.batch_norm_eval(&gamma, &beta, &mean, &var, self.options.eps)?)
     }
 
     fn forward_activated(&self, x: &Var<T>, activation: Activation, mode: &Mode) -> Result<Option<Var<T>>> {
-        self.uses_batch(mode).then(|| self.forward_batch(x, None, Some(activation))).transpose()
+        self.uses_batch(mode).then(|| self.forward_batch(x, None, Some(activation), mode)).transpose()
     }
 }

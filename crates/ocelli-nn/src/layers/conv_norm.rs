@@ -57,7 +57,7 @@ impl<T: Element> ConvNorm<T> {
     fn run(&self, x: &Var<T>, shortcut: Option<&Var<T>>, mode: &Mode) -> Result<Var<T>> {
         let y = scope(&self.names.0, || self.conv.forward(x, mode))?;
         if self.norm.uses_batch(mode) {
-            return scope(&self.names.1, || self.norm.forward_batch(&y, shortcut, self.activation));
+            return scope(&self.names.1, || self.norm.forward_batch(&y, shortcut, self.activation, mode));
         }
         let mut y = scope(&self.names.1, || self.norm.forward(&y, mode))?;
         if let Some(shortcut) = shortcut {
