@@ -84,13 +84,22 @@ impl<T: Element> Var<T> {
 
     /// Applies an operation, and records it if one of the inputs requires a gradient.
     pub fn apply<O: Op<T>>(op: O, inputs: &[&Var<T>]) -> Result<Var<T>> {
+        Var::apply_by(op, inputs, O::forward)
+    }
+
+    /// As [`apply`](Self::apply), with `forward` in place of the operation's own.
+    pub(crate) fn apply_by<O: Op<T>>(
+        op: O,
+        inputs: &[&Var<T>],
+        forward: impl FnOnce(&O, &[&Tensor<T>], &[bool]) -> Result<(Tensor<T>, O::Saved)>,
+    ) -> Result<Var<T>> {
         let op = Arc::new(op);
         let recording = grad_mode::is_recording();
         let needs: Vec<bool> = inputs.iter().map(|x| recording && x.requires_grad()).collect();
         let operands: Vec<&Tensor<T>> = inputs.iter().map(|x| x.value()).collect();
 
         let clock = profile::start();
-        let (value, saved) = op.forward(&operands, &needs)?;
+        let (value, saved) = forward(&op, &operands, &needs)?;
         let label = clock.map(|clock| {
             let shapes: Vec<Shape> = inputs.iter().map(|x| *x.shape()).collect();
             clock.forward(op.name(), op.cost(&shapes, value.shape()))

@@ -4,6 +4,7 @@
 use ocelli_tensor::ops::{self, Window};
 use ocelli_tensor::{Element, Shape, Tensor};
 
+use super::BatchStats;
 use crate::plan::{Convolution, Role};
 use crate::{Cost, Gradients, Kept, Op, Result, Var};
 
@@ -26,6 +27,12 @@ pub struct Saved<T: Element> {
     w_shape: Shape,
 }
 
+fn saved<T: Element>(inputs: &[&Tensor<T>], needs: &[bool]) -> Saved<T> {
+    let [x, w] = [inputs[0], inputs[1]];
+    let (keep_x, keep_w) = (needs[1].then(|| x.clone().into()), needs[0].then(|| w.clone()));
+    Saved { x: keep_x, w: keep_w, x_shape: *x.shape(), w_shape: *w.shape() }
+}
+
 impl<T: Element> Op<T> for Conv2d {
     type Saved = Saved<T>;
 
@@ -38,10 +45,7 @@ impl<T: Element> Op<T> for Conv2d {
     }
 
     fn forward(&self, inputs: &[&Tensor<T>], needs: &[bool]) -> Result<(Tensor<T>, Saved<T>)> {
-        let [x, w] = [inputs[0], inputs[1]];
-        let y = ops::conv2d(x, w, &self.window, self.groups)?;
-        let (keep_x, keep_w) = (needs[1].then(|| Kept::from(x.clone())), needs[0].then(|| w.clone()));
-        Ok((y, Saved { x: keep_x, w: keep_w, x_shape: *x.shape(), w_shape: *w.shape() }))
+        Ok((ops::conv2d(inputs[0], inputs[1], &self.window, self.groups)?, saved(inputs, needs)))
     }
 
     fn backward(&self, saved: Saved<T>, dy: Tensor<T>, needs: &[bool]) -> Result<Gradients<T>> {
@@ -106,6 +110,28 @@ impl<T: Element> Var<T> {
     pub fn conv2d_repeated(&self, weight: &Var<T>, window: &Window, groups: usize) -> Result<Var<T>> {
         Var::apply(Conv2d { window: *window, groups, repeated: true }, &[self, weight])
     }
+
+    /// As [`conv2d`](Self::conv2d) or, if it is `repeated`, [`conv2d_repeated`](Self::conv2d_repeated), before a batch norm:
+    /// the statistics that this needs are taken along, where that is cheaper than another pass.
+    pub fn conv2d_before_norm(
+        &self,
+        weight: &Var<T>,
+        window: &Window,
+        groups: usize,
+        repeated: bool,
+    ) -> Result<Var<T>> {
+        let mut stats = None;
+        let op = Conv2d { window: *window, groups, repeated };
+        let y = Var::apply_by(op, &[self, weight], |_, inputs, needs| {
+            let (y, taken) = ops::conv2d_with_stats(inputs[0], inputs[1], window, groups)?;
+            stats = taken.map(|(mean, var)| BatchStats { mean, var, count: y.shape().rows() });
+            Ok((y, saved(inputs, needs)))
+        })?;
+        if let Some(stats) = stats {
+            y.stats.get_or_init(|| stats);
+        }
+        Ok(y)
+    }
 }
 
 #[cfg(test)]
@@ -122,6 +148,8 @@ pub(super) mod tests {
             gradcheck(&[x.clone(), w.clone()], |v| v[0].conv2d(&v[1], &g.window, groups))?;
             // Whose value the next operation's gradient needs.
             gradcheck(&[x.clone(), w.clone()], |v| v[0].conv2d_repeated(&v[1], &g.window, groups)?.silu())?;
+            let before_norm = |v: &[Var<f64>]| v[0].conv2d_before_norm(&v[1], &g.window, groups, true)?.silu();
+            gradcheck(&[x.clone(), w.clone()], before_norm)?;
             // Whose gradient is added to what another operation says of the same input.
             gradcheck(&[x, w], |v| {
                 let y = v[0].conv2d(&v[1], &g.window, groups)?.sum()?;

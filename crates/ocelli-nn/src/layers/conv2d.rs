@@ -134,13 +134,16 @@ impl<T: Element> Conv2d<T> {
 }
 
 impl<T: Element> Layer<T> for Conv2d<T> {
-    /// Of pictures, whose few channels are less to keep than the value, the value may be computed again to save memory.
+    /// In training, a convolution without a bias is taken to stand before a batch norm. Of pictures, whose few channels are
+    /// less to keep than the value, the value may be computed again to save memory.
     fn forward(&self, x: &Var<T>, mode: &Mode) -> Result<Var<T>> {
         let [_, h, w, _] = x.shape().nhwc("conv2d", "input")?;
         let (weight, window, groups) = (self.weight.var(), self.options.window([h, w]), self.options.groups);
-        let y = match mode.saves_memory() && !x.requires_grad() {
-            true => x.conv2d_repeated(&weight, &window, groups)?,
-            false => x.conv2d(&weight, &window, groups)?,
+        let repeated = mode.saves_memory() && !x.requires_grad();
+        let y = match &self.bias {
+            None if mode.is_training() => x.conv2d_before_norm(&weight, &window, groups, repeated)?,
+            _ if repeated => x.conv2d_repeated(&weight, &window, groups)?,
+            _ => x.conv2d(&weight, &window, groups)?,
         };
         Ok(match &self.bias {
             Some(bias) => y.add(&bias.var())?,

@@ -17,6 +17,7 @@ pub use backward::{
 };
 pub use joined::{BatchNormJoinedGradients, batch_norm_joined, batch_norm_joined_backward};
 pub use stats::batch_norm_stats;
+pub(crate) use stats::{Part, merge};
 
 use super::activation::Activation;
 use super::pointwise::{load, store, stream};

@@ -36,17 +36,21 @@ pub fn batch_norm_stats<T: Element>(x: &Tensor<T>) -> Result<(Tensor<T>, Tensor<
 }
 
 /// Sums over some of the rows, column by column.
-struct Part<'a, T> {
-    rows: f64,
+pub(crate) struct Part<'a, T> {
+    pub rows: f64,
     /// What is subtracted.
-    centre: &'a [T],
+    pub centre: &'a [T],
     /// Σ (x − centre)
-    sums: &'a [f64],
+    pub sums: &'a [f64],
     /// Σ (x − centre)²
-    squares: &'a [f64],
+    pub squares: &'a [f64],
 }
 
-fn merge<'a, T: Element>(parts: impl Iterator<Item = Part<'a, T>> + Clone, columns: usize) -> (Tensor<T>, Tensor<T>) {
+/// The mean and the biased variance of every column of all parts together.
+pub(crate) fn merge<'a, T: Element>(
+    parts: impl Iterator<Item = Part<'a, T>> + Clone,
+    columns: usize,
+) -> (Tensor<T>, Tensor<T>) {
     let rows: f64 = parts.clone().map(|part| part.rows).sum();
     let mut mean = Buffer::<f64>::zeros(columns);
     for part in parts.clone() {

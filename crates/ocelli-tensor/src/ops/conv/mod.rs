@@ -30,7 +30,9 @@ pub use deform::{
 pub use int8::{FloatConv, QuantizedConv, Values};
 pub use packed::{PackedConv, PackedPair};
 
-use super::gemm::gather::{Epilogue, Rows, gather};
+use super::batch_norm::merge;
+use super::gemm::counts::Counts;
+use super::gemm::gather::{Epilogue, Rows, gather, gather_counted};
 use super::gemm::grid::{Tap, joined_source, joined_taps};
 use super::gemm::reduce::reduce;
 use super::gemm::{Grid, Matrix, Packed};
@@ -129,29 +131,60 @@ impl Geometry {
 /// # Ok::<(), ocelli_tensor::Error>(())
 /// ```
 pub fn conv2d<T: Element>(x: &Tensor<T>, w: &Tensor<T>, window: &Window, groups: usize) -> Result<Tensor<T>> {
+    convolve(x, w, window, groups, false).map(|(y, _)| y)
+}
+
+/// As [`conv2d`], with the mean and the biased variance of every output channel, each `[Cout]`, as
+/// [`batch_norm_stats`](super::batch_norm_stats) gives them, if the algorithm can take them along without another pass over
+/// the output.
+pub fn conv2d_with_stats<T: Element>(
+    x: &Tensor<T>,
+    w: &Tensor<T>,
+    window: &Window,
+    groups: usize,
+) -> Result<(Tensor<T>, Option<(Tensor<T>, Tensor<T>)>)> {
+    let (y, counts) = convolve(x, w, window, groups, true)?;
+    let stats = counts.map(|counts| merge(counts.parts(), y.shape().columns()));
+    Ok((y, stats))
+}
+
+/// The convolution, and sums over its output if they are `counted`.
+fn convolve<T: Element>(
+    x: &Tensor<T>,
+    w: &Tensor<T>,
+    window: &Window,
+    groups: usize,
+    counted: bool,
+) -> Result<(Tensor<T>, Option<Counts<T>>)> {
     let geometry = Geometry::new("conv2d", x.shape(), w.shape(), window, groups)?;
     let mut y = Tensor::scratch(Shape::new(&geometry.y_shape())?);
     if w.is_empty() {
-        return Ok(Tensor::zeros(*y.shape()));
+        return Ok((Tensor::zeros(*y.shape()), None));
     }
     if let Some(filters) = grouped::pack(&geometry, w.data()) {
         grouped::forward(&geometry.forward_grid(geometry.taps()), x.data(), &filters, y.data_mut(), Epilogue::NONE);
-        return Ok(y);
+        return Ok((y, None));
     }
     let mut workspace = Tensor::default();
     match choose(&geometry, Pass::Training) {
-        Algorithm::Im2col => return im2col::conv2d_im2col(x, w, window),
+        Algorithm::Im2col => Ok((im2col::conv2d_im2col(x, w, window)?, None)),
         Algorithm::Winograd => {
             let form = winograd::Form::new(&geometry, Pass::Training);
             winograd::forward_once(&geometry, x.data(), w, form, y.data_mut(), Epilogue::NONE);
+            Ok((y, None))
         }
         Algorithm::Direct => {
             let grid = geometry.forward_grid(geometry.taps());
             let input = source(&geometry, &grid, x.data(), &mut workspace);
-            gather(&grid, input, &pack(&geometry, w), y.data_mut(), Epilogue::NONE);
+            let packed = pack(&geometry, w);
+            if counted && !y.is_empty() {
+                let counts = gather_counted(&grid, input, &packed, y.data_mut());
+                return Ok((y, Some(counts)));
+            }
+            gather(&grid, input, &packed, y.data_mut(), Epilogue::NONE);
+            Ok((y, None))
         }
     }
-    Ok(y)
 }
 
 /// The weights packed for the forward product.

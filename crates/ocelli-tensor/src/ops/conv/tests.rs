@@ -248,6 +248,58 @@ fn packed_convolutions_take_weights_of_channels() {
     assert!(packed.scaled().is_err());
 }
 
+/// Statistics that were taken along, against those of the very output; whether there were any.
+fn check_stats<T: Element>(case: &Case, tolerance: f64) -> bool {
+    let Case { cout, groups, window, .. } = *case;
+    let w = case.w::<T>();
+    // Means far from zero, beside which the deviations are small.
+    let x = case.x::<T>().map(|x| x + T::from_f64(4.0));
+    let mut taken = false;
+    for &isa in simd::available() {
+        let (y, stats) = simd::with_isa(isa, || conv2d_with_stats(&x, &w, &window, groups).unwrap());
+        assert_eq!(y, simd::with_isa(isa, || conv2d(&x, &w, &window, groups).unwrap()));
+        let Some((mean, var)) = stats else { continue };
+        taken = true;
+        let rows = y.shape().rows();
+        for c in 0..cout {
+            let column = || (0..rows).map(|row| y.data()[row * cout + c].to_f64());
+            let expected = column().sum::<f64>() / rows as f64;
+            let expected_var = column().map(|y| (y - expected).powi(2)).sum::<f64>() / rows as f64;
+            let (mean, var) = (mean.data()[c].to_f64(), var.data()[c].to_f64());
+            let largest = column().fold(0.0f64, |largest, y| largest.max(y.abs()));
+            assert!(
+                (mean - expected).abs() <= tolerance * largest,
+                "{isa:?}: mean of {case:?}: {mean}, not {expected}"
+            );
+            // Squares are taken of differences from some row of the output, which may be the one farthest from the mean.
+            let farthest = column().fold(0.0f64, |farthest, y| farthest.max((y - expected).powi(2)));
+            let error = (var - expected_var).abs();
+            assert!(error <= tolerance * farthest, "{isa:?}: variance of {case:?}: {var}, not {expected_var}");
+        }
+    }
+    taken
+}
+
+#[test]
+fn statistics_of_the_output_are_taken_along() {
+    for case in [
+        case(2, [14, 14], 16, 32, 1, Window::square(1)),
+        case(3, [6, 6], 33, 17, 1, Window::square(1)),
+        case(2, [9, 11], 5, 7, 1, Window::square(3).stride(2)),
+        case(1, [23, 21], 3, 64, 1, Window::square(7).stride(2).padding(3)),
+        // Several blocks of the common dimension, and several parts of the rows.
+        case(2, [30, 31], 600, 40, 1, Window::square(1)),
+        case(1, [7, 7], 160, 136, 2, Window::square(3).stride(2)),
+        case(1, [1, 1], 8, 8, 1, Window::square(1)),
+    ] {
+        assert!(check_stats::<f32>(&case, 5e-7) && check_stats::<f64>(&case, 2e-15), "{case:?}");
+    }
+    // Whose kernels do not.
+    let depthwise = case(2, [9, 9], 16, 16, 16, Window::square(3));
+    let empty = case(0, [4, 4], 8, 8, 1, Window::square(1));
+    assert!(!check_stats::<f32>(&depthwise, 0.0) && !check_stats::<f32>(&empty, 0.0));
+}
+
 #[test]
 fn wrong_shapes_are_errors() {
     let x = Tensor::<f32>::zeros([1, 4, 4, 6]);
@@ -274,17 +326,21 @@ fn same_bits_for_any_number_of_threads() {
     let case = case(4, [28, 28], 64, 64, 1, Window::square(3).padding(1));
     let depthwise = Case { groups: 64, ..case };
     let grouped = Case { groups: 16, ..case };
+    let pointwise = Case { window: Window::square(1), ..case };
     let results: Vec<_> = [1, 2, 3, 8]
         .map(|threads| {
             threads::set(threads);
-            [case, depthwise, grouped].map(|case| {
+            let (y, stats) = conv2d_with_stats(&pointwise.x::<f32>(), &pointwise.w(), &pointwise.window, 1).unwrap();
+            let (mean, var) = stats.unwrap();
+            let passes = [case, depthwise, grouped].map(|case| {
                 let (x, w, dy) = (case.x::<f32>(), case.w::<f32>(), case.dy::<f32>());
                 [
                     conv2d(&x, &w, &case.window, case.groups).unwrap(),
                     conv2d_backward_input(&dy, &w, x.shape(), &case.window, case.groups).unwrap(),
                     conv2d_backward_weight(&x, &dy, w.shape(), &case.window, case.groups).unwrap(),
                 ]
-            })
+            });
+            (passes, [y, mean, var])
         })
         .into();
     threads::set(0);

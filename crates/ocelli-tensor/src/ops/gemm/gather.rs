@@ -10,6 +10,7 @@
 
 use std::ops::Range;
 
+use super::counts::{Counting, Counts};
 use super::grid::Pixels;
 pub use super::tile::Finish;
 use super::tile::{self, Block, with_tile};
@@ -35,6 +36,8 @@ const SET_ROWS: usize = 7;
 const TASKS: usize = 4;
 const TASK_MACS: usize = 1 << 19;
 const TASK_BYTES: usize = 64 * 1024;
+/// Tasks of a product whose rows are summed, so that the parts of the rows do not depend on the number of threads.
+const COUNTED_TASKS: usize = 8;
 
 /// The left operand: rows of `columns` elements, of which group `g` reads `k` from `g · k` on.
 #[derive(Clone, Copy)]
@@ -80,6 +83,7 @@ impl<T: Copy> Epilogue<'_, T> {
             residual: self.residual.map_or(null, <[T]>::as_ptr),
             clamp: self.clamp,
             curve: self.curve,
+            counts: None,
         }
     }
 }
@@ -87,10 +91,30 @@ impl<T: Copy> Epilogue<'_, T> {
 /// Writes the product of gathered rows of `a` with `b` to the grid's targets in `out`, whose rows have `groups ·
 /// b.columns` elements.
 pub(crate) fn gather<T: Element>(grid: &Grid, a: Rows<'_, T>, b: &Packed<T>, out: &mut [T], epilogue: Epilogue<'_, T>) {
-    let rows = grid.len();
-    if rows == 0 || b.columns == 0 {
-        return;
+    if grid.len() > 0 && b.columns > 0 {
+        let pieces = Pieces::new(grid.len(), a.k, b, TASKS * threads::count());
+        product(grid, a, b, out, epilogue, pieces, None);
     }
+}
+
+/// As [`gather`], of at least one row and column, with sums over all rows. These are cut by shape alone.
+pub(crate) fn gather_counted<T: Element>(grid: &Grid, a: Rows<'_, T>, b: &Packed<T>, out: &mut [T]) -> Counts<T> {
+    let pieces = Pieces::new(grid.len(), a.k, b, COUNTED_TASKS).cut_panels(b, TASKS * threads::count());
+    let mut counts = Counts::new(grid.len(), pieces.row_chunks, b.groups * b.columns);
+    product(grid, a, b, out, Epilogue::NONE, pieces, Some(&mut counts));
+    counts
+}
+
+fn product<T: Element>(
+    grid: &Grid,
+    a: Rows<'_, T>,
+    b: &Packed<T>,
+    out: &mut [T],
+    epilogue: Epilogue<'_, T>,
+    pieces: Pieces,
+    counts: Option<&mut Counts<T>>,
+) {
+    let rows = grid.len();
     assert!(b.depth > 0, "a product without addends is the caller's to zero");
     let out_columns = b.groups * b.columns;
     assert_eq!(b.depth, grid.taps.len() * a.k, "the packed operand has the taps' rows");
@@ -98,7 +122,6 @@ pub(crate) fn gather<T: Element>(grid: &Grid, a: Rows<'_, T>, b: &Packed<T>, out
     assert!(epilogue.bias.is_none_or(|bias| bias.len() == out_columns));
     assert!(epilogue.residual.is_none_or(|residual| residual.len() == out.len()));
 
-    let pieces = Pieces::new(rows, a.k, b);
     let zeros = Scratch::zeros(a.k);
     let out = out.as_mut_ptr();
     let (mut finish, mut onto) = (epilogue.finish(), epilogue.onto);
@@ -106,16 +129,18 @@ pub(crate) fn gather<T: Element>(grid: &Grid, a: Rows<'_, T>, b: &Packed<T>, out
         // A tile that is done in one block adds at its end, when what it adds to has come from memory.
         (finish.residual, onto) = (out.cast_const(), false);
     }
+    finish.counts = counts.map(Counts::place);
     let (finish, out) = (Shared(finish), Shared(out));
     threads::for_each(pieces.row_chunks * pieces.panel_groups * b.groups, |task| {
         let (task, rows_at) = (task / pieces.row_chunks, task % pieces.row_chunks);
         let (group, panels_at) = (task / pieces.panel_groups, task % pieces.panel_groups);
+        let finish = finish.get();
         let task = Task {
             grid,
             a,
             b,
             out: out.get(),
-            finish: finish.get(),
+            finish: Finish { counts: finish.counts.map(|place| place.at(rows_at, out_columns, 0)), ..finish },
             onto,
             zeros: &zeros,
             group,
@@ -138,10 +163,11 @@ struct Pieces {
 }
 
 impl Pieces {
-    fn new<T: Element>(rows: usize, k: usize, b: &Packed<T>) -> Self {
+    /// At most so many `tasks`, or as many as keep A in the cache.
+    fn new<T: Element>(rows: usize, k: usize, b: &Packed<T>, tasks: usize) -> Self {
         let a_bytes = rows * k * size_of::<T>();
         let (macs, b_bytes) = (rows * b.depth * b.columns, b.depth * b.columns * size_of::<T>());
-        let wanted = (macs / TASK_MACS).max(b_bytes / TASK_BYTES).clamp(1, TASKS * threads::count()).div_ceil(b.groups);
+        let wanted = (macs / TASK_MACS).max(b_bytes / TASK_BYTES).clamp(1, tasks).div_ceil(b.groups);
         let mut row_chunks = a_bytes.div_ceil(ROWS_BYTES).min(rows / LEAST_ROWS).max(1);
         let mut panel_groups = 1;
         // Cutting rows makes every task read all of B, cutting panels all of A: cut what is larger.
@@ -155,6 +181,14 @@ impl Pieces {
             }
         }
         Pieces { row_chunks, panel_groups }
+    }
+
+    /// With the panels cut further, into so many tasks if there are enough.
+    fn cut_panels<T: Element>(mut self, b: &Packed<T>, tasks: usize) -> Self {
+        while self.row_chunks * self.panel_groups * b.groups < tasks && self.panel_groups * 2 <= b.panels() {
+            self.panel_groups *= 2;
+        }
+        self
     }
 }
 
@@ -294,13 +328,16 @@ impl<T: Element> Tiles<'_, T> {
         // Rows whose addresses agree in these bits compete for one set of the first-level cache.
         let conflict = (this.apart * size_of::<T>()).is_multiple_of(SET_BYTES);
         let tiles = rows.div_ceil(if conflict { S::TILE_ROWS.min(SET_ROWS) } else { S::TILE_ROWS });
+        let column = this.column + first_column;
+        let place = finish.and_then(|finish| finish.counts);
+        let mut counting = place.map(|place| Counting::new(place.at(0, 0, column)));
         for t in 0..tiles {
             let tile = cut(rows, tiles, t);
             let fetchers = tile::fetchers(tile.len());
             // The first panel is the first to read the next tile's rows.
             let fetches = this.taps == 1 && panel == this.panels.start && tile.end < rows;
             let ahead = || std::array::from_fn(|i| sources[(tile.end + i).min(rows - 1)]);
-            let block = Block {
+            let mut block = Block {
                 sources: sources[tile.start..].as_ptr(),
                 stride: rows,
                 taps: taps.len(),
@@ -309,20 +346,29 @@ impl<T: Element> Tiles<'_, T> {
                 b,
                 targets: this.targets[tile.clone()].as_ptr(),
                 out: this.out,
-                column: this.column + first_column,
+                column,
                 live,
                 first,
+                counts: counting.as_mut().map(Counting::lines),
                 finish,
                 a_ahead: fetches.then(ahead),
                 b_ahead: b_next.wrapping_add(t % fetchers * size / fetchers),
             };
-            // SAFETY: the promise made to `Panels::run`; a panel has `taps · k` rows, and `vectors` is chosen by `live`.
+            // SAFETY: the promise made to `Panels::run`; a panel has `taps · k` rows, `vectors` is chosen by `live`, and
+            // counts have the output's columns, of which each panel has its own.
             unsafe {
-                with_tile!(S, tile.len(), vectors, |R, V| tile::gather::<T, S, R, V>(simd, &block));
+                with_tile!(S, tile.len(), vectors, |R, V| tile::gather::<T, S, R, V>(simd, &mut block));
                 if let Some(curve) = finish.and_then(|finish| finish.curve) {
                     tile::bend(simd, curve, &block, tile.len());
                 }
+                if let Some(counting) = &mut counting {
+                    counting.added(tile.len(), live);
+                }
             }
+        }
+        if let Some(mut counting) = counting {
+            // SAFETY: as above; counts have the output's columns.
+            unsafe { counting.put(live) }
         }
     }
 }

@@ -10,6 +10,7 @@
 //! `gather` and `reduce`. Each C element is summed by one task in one order, whatever the number of threads.
 
 mod ahead;
+pub(crate) mod counts;
 pub(crate) mod few;
 pub(crate) mod gather;
 pub(crate) mod grid;

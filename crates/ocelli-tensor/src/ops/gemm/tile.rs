@@ -8,6 +8,7 @@
 #![allow(clippy::needless_range_loop)]
 
 use super::ahead::Ahead;
+use super::counts::{Lines, Place};
 use crate::Element;
 use crate::ops::Activation;
 use crate::simd::Simd;
@@ -23,6 +24,8 @@ pub struct Finish<T> {
     pub clamp: Option<[T; 2]>,
     /// An activation that comes last, by [`bend`].
     pub curve: Option<Activation>,
+    /// Where sums over the rows are put, for the first column.
+    pub counts: Option<Place<T>>,
 }
 
 /// A block of a gathered product: `ROWS` rows, one panel, some taps, some of each tap's `k`.
@@ -43,6 +46,8 @@ pub(super) struct Block<'a, T> {
     /// Whether C starts at zero rather than at what `out` holds.
     pub first: bool,
     pub finish: Option<&'a Finish<T>>,
+    /// Sums over the rows that C is added to in the end, and whether it is the first tile.
+    pub counts: Option<(&'a mut Lines<T>, bool)>,
     /// Where cache lines of B are fetched for later, and rows of A whose same `k` are, if any.
     pub b_ahead: *const T,
     pub a_ahead: Option<[*const T; ROWS_AHEAD]>,
@@ -68,7 +73,7 @@ pub(super) const ROWS_AHEAD: usize = 16;
 #[inline(always)]
 pub(super) unsafe fn gather<T: Element, S: Simd<T>, const ROWS: usize, const VECTORS: usize>(
     simd: S,
-    block: &Block<'_, T>,
+    block: &mut Block<'_, T>,
 ) {
     let width = S::LANES * S::TILE_VECTORS;
     // While a line of each row is read, a line of each row ahead is fetched, some at every turn of the loop.
@@ -136,6 +141,9 @@ pub(super) unsafe fn gather<T: Element, S: Simd<T>, const ROWS: usize, const VEC
         }
         if let Some(finish) = block.finish {
             self::finish(simd, finish, block, &mut acc, last);
+        }
+        if let Some((lines, first)) = &mut block.counts {
+            lines.add(simd, &acc, *first);
         }
         for i in 0..ROWS {
             for v in 0..VECTORS {

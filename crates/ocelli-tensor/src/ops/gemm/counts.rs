@@ -1,0 +1,152 @@
+//! Sums over the rows of a gathered product, taken while its tiles are in the first-level cache: the statistics that a batch
+//! norm needs come without another pass over memory.
+
+use super::gather::cut;
+use crate::Element;
+use crate::memory::Buffer;
+use crate::ops::batch_norm::Part;
+use crate::simd::Simd;
+
+/// Rows that are summed in the element type. Sums of blocks are added up in `f64`.
+const ROWS: usize = 64;
+/// The columns of the widest panel: two registers of 16 lanes.
+const WIDEST: usize = 32;
+
+/// For each part of C's rows and each column, Σ (C − centre) and Σ (C − centre)², the centre being the part's first row.
+pub(crate) struct Counts<T> {
+    rows: usize,
+    columns: usize,
+    centres: Buffer<T>,
+    /// A part's sums, then its squares.
+    sums: Buffer<f64>,
+}
+
+impl<T: Element> Counts<T> {
+    /// Zeros, for `rows` cut into equal parts.
+    pub fn new(rows: usize, parts: usize, columns: usize) -> Self {
+        Counts { rows, columns, centres: Buffer::scratch(parts * columns), sums: Buffer::zeros(2 * parts * columns) }
+    }
+
+    /// What is known of each part.
+    pub fn parts(&self) -> impl Iterator<Item = Part<'_, T>> + Clone {
+        let centres = self.centres.chunks_exact(self.columns);
+        let parts = centres.len();
+        centres.zip(self.sums.chunks_exact(2 * self.columns)).enumerate().map(move |(i, (centre, sums))| {
+            let (sums, squares) = sums.split_at(self.columns);
+            Part { rows: cut(self.rows, parts, i).len() as f64, centre, sums, squares }
+        })
+    }
+
+    /// Where the first part's sums of the first column go.
+    pub(super) fn place(&mut self) -> Place<T> {
+        let sums = self.sums.as_mut_ptr();
+        Place { centre: self.centres.as_mut_ptr(), sums, squares: sums.wrapping_add(self.columns) }
+    }
+}
+
+/// Where sums are put.
+#[derive(Clone, Copy)]
+pub struct Place<T> {
+    centre: *mut T,
+    sums: *mut f64,
+    squares: *mut f64,
+}
+
+impl<T> Place<T> {
+    /// That of another part and column, of `columns`.
+    pub(super) fn at(self, part: usize, columns: usize, column: usize) -> Self {
+        let sums = 2 * part * columns + column;
+        Place {
+            centre: self.centre.wrapping_add(part * columns + column),
+            sums: self.sums.wrapping_add(sums),
+            squares: self.squares.wrapping_add(sums),
+        }
+    }
+}
+
+/// Sums over a panel's columns while one tile after the other is added.
+pub(super) struct Counting<T> {
+    place: Place<T>,
+    /// Rows that have been added, and those of them whose sums have been put into their place.
+    rows: usize,
+    put: usize,
+    lines: Lines<T>,
+}
+
+/// The centre of each column, and the sums so far.
+pub(super) struct Lines<T> {
+    pub centre: [T; WIDEST],
+    pub sums: [T; WIDEST],
+    pub squares: [T; WIDEST],
+}
+
+impl<T: Element> Counting<T> {
+    pub fn new(place: Place<T>) -> Self {
+        let zeros = [T::ZERO; WIDEST];
+        Counting { place, rows: 0, put: 0, lines: Lines { centre: zeros, sums: zeros, squares: zeros } }
+    }
+
+    /// What the next tile is added to, and whether it is the first, whose first row becomes the centre.
+    pub fn lines(&mut self) -> (&mut Lines<T>, bool) {
+        (&mut self.lines, self.rows == 0)
+    }
+
+    /// Notes that a tile has been added, of which `live` columns count.
+    ///
+    /// # Safety
+    /// The place must have so many columns, which nobody else may access.
+    #[inline(always)]
+    pub unsafe fn added(&mut self, rows: usize, live: usize) {
+        self.rows += rows;
+        if self.rows - self.put >= ROWS {
+            // SAFETY: the caller's promise.
+            unsafe { self.put(live) }
+        }
+    }
+
+    /// Adds what has not been put there to the sums in their place.
+    ///
+    /// # Safety
+    /// As for [`added`](Self::added).
+    #[inline(always)]
+    pub unsafe fn put(&mut self, live: usize) {
+        let Counting { place, lines, .. } = self;
+        for c in 0..live {
+            // SAFETY: the caller's promise.
+            unsafe {
+                *place.centre.add(c) = lines.centre[c];
+                *place.sums.add(c) += lines.sums[c].to_f64();
+                *place.squares.add(c) += lines.squares[c].to_f64();
+            }
+        }
+        (lines.sums, lines.squares) = ([T::ZERO; WIDEST], [T::ZERO; WIDEST]);
+        self.put = self.rows;
+    }
+}
+
+impl<T: Element> Lines<T> {
+    /// Adds a tile, while it is in registers.
+    #[inline(always)]
+    pub fn add<S: Simd<T>, const ROWS: usize, const VECTORS: usize>(
+        &mut self,
+        simd: S,
+        tile: &[[S::V; VECTORS]; ROWS],
+        first: bool,
+    ) {
+        for v in 0..VECTORS {
+            let c = v * S::LANES;
+            if first {
+                simd.store(tile[0][v], &mut self.centre[c..]);
+            }
+            let centre = simd.load(&self.centre[c..]);
+            let (mut sum, mut squares) = (simd.load(&self.sums[c..]), simd.load(&self.squares[c..]));
+            for row in tile {
+                let apart = simd.sub(row[v], centre);
+                sum = simd.add(sum, apart);
+                squares = simd.mul_add(apart, apart, squares);
+            }
+            simd.store(sum, &mut self.sums[c..]);
+            simd.store(squares, &mut self.squares[c..]);
+        }
+    }
+}
