@@ -60,7 +60,7 @@ pub(crate) fn add_parts<T: Element>(out: &mut [T], parts: &[T]) {
 }
 
 /// a += b for slices of one length, on this thread.
-pub(crate) fn add_slice<T: Element>(a: &mut [T], b: &[T]) {
+fn add_slice<T: Element>(a: &mut [T], b: &[T]) {
     simd::dispatch(Update { f: Sum, a, b });
 }
 

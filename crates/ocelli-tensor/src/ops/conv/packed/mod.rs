@@ -31,7 +31,7 @@ pub struct PackedConv<T: Element = f32> {
 #[derive(Clone)]
 enum Weights<T: Element> {
     Panels(Packed<T>),
-    Winograd(Packed<T>),
+    Winograd(Packed<T>, winograd::Form),
     Grouped(grouped::Filters<T>),
 }
 
@@ -60,7 +60,8 @@ impl<T: Element> PackedConv<T> {
         let weights = match (grouped::pack(&g, w.data()), choose(&g, Pass::Inference)) {
             (Some(filters), _) => Weights::Grouped(filters),
             (None, Algorithm::Winograd) => {
-                Weights::Winograd(winograd::pack(w, winograd::Form::new(&g, Pass::Inference)))
+                let form = winograd::Form::new(&g, Pass::Inference);
+                Weights::Winograd(winograd::pack(w, form), form)
             }
             (None, Algorithm::Direct | Algorithm::Im2col) => Weights::Panels(pack(&g, w)),
         };
@@ -91,7 +92,7 @@ impl<T: Element> PackedConv<T> {
     /// How it computes.
     pub fn algorithm(&self) -> &'static str {
         match (&self.weights, self.window.kernel_size) {
-            (Weights::Winograd(_), _) => "Winograd",
+            (Weights::Winograd(..), _) => "Winograd",
             (Weights::Grouped(_), _) => "grouped",
             (Weights::Panels(_), [1, 1]) => "product",
             (Weights::Panels(_), _) => "gathered",
@@ -109,7 +110,7 @@ impl<T: Element> PackedConv<T> {
         match &self.weights {
             Weights::Panels(packed) if self.scaled => packed.len(),
             Weights::Panels(_) if g.joins() => g.batch * grid.source[0] * grid.source[1] * g.in_channels,
-            Weights::Winograd(packed) => winograd::workspace(g, packed),
+            Weights::Winograd(_, form) => winograd::workspace::<T>(g, *form),
             Weights::Panels(_) | Weights::Grouped(_) => 0,
         }
     }
@@ -149,7 +150,9 @@ impl<T: Element> PackedConv<T> {
                 }
             }
             Weights::Panels(packed) => gather(&grid, source(&g, &grid, x.data(), workspace), packed, y, epilogue),
-            Weights::Winograd(packed) => winograd::forward(&g, x.data(), packed, workspace, y, epilogue),
+            Weights::Winograd(packed, form) => {
+                winograd::forward(&g, x.data(), (packed, *form), workspace, y, epilogue);
+            }
             Weights::Grouped(filters) => grouped::forward(&grid, x.data(), filters, y, epilogue),
         }
         Ok(())

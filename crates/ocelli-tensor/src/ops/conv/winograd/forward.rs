@@ -50,18 +50,10 @@ enum Operand<'a, T: Element> {
 }
 
 /// Elements of V where tasks share it, else 0.
-pub(in super::super) fn workspace<T: Element>(g: &Geometry, u: &Packed<T>) -> usize {
-    let tiles = tiles(g, u);
-    if owned(&tiles) { 0 } else { planes::elements(u.groups, tiles.len(), g.in_channels, in_lines::<T>(g.in_channels)) }
-}
-
-fn tiles<T: Element>(g: &Geometry, u: &Packed<T>) -> Tiles {
-    let form = match (g.window.kernel_size[0], u.groups == Form::Small.frequencies()) {
-        (FIVE_TAPS, _) => Form::Five,
-        (_, true) => Form::Small,
-        (_, false) => Form::Large,
-    };
-    Tiles::new(g, form)
+pub(in super::super) fn workspace<T: Element>(g: &Geometry, form: Form) -> usize {
+    let tiles = Tiles::new(g, form);
+    let width = in_lines::<T>(g.in_channels);
+    if owned(&tiles) { 0 } else { planes::elements(form.frequencies(), tiles.len(), g.in_channels, width) }
 }
 
 /// Whether a task has V for itself.
@@ -73,13 +65,13 @@ fn owned(tiles: &Tiles) -> bool {
 pub(in super::super) fn forward<T: Element>(
     g: &Geometry,
     x: &[T],
-    u: &Packed<T>,
+    (u, form): (&Packed<T>, Form),
     shared: &mut Tensor<T>,
     y: &mut [T],
     epilogue: Epilogue<'_, T>,
 ) {
-    let tiles = tiles(g, u);
-    assert_eq!([u.groups, u.depth, u.columns], [tiles.form.frequencies(), g.in_channels, g.out_channels], "U");
+    let tiles = Tiles::new(g, form);
+    assert_eq!([u.groups, u.depth, u.columns], [form.frequencies(), g.in_channels, g.out_channels], "U");
     run(g, (tiles, u.isa, u.width), x, Operand::Packed(u), shared, y, epilogue);
 }
 
@@ -94,7 +86,7 @@ pub(in super::super) fn forward_once<T: Element>(
 ) {
     let (tiles, mut shared) = (Tiles::new(g, form), Tensor::default());
     if tiles.len() > ONCE_TILES {
-        return forward(g, x, &weight::pack(w, form), &mut shared, y, epilogue);
+        return forward(g, x, (&weight::pack(w, form), form), &mut shared, y, epilogue);
     }
     let (isa, width) = (simd::current(), Packed::<T>::tile_width());
     run(g, (tiles, isa, width), x, Operand::Weights(w.data()), &mut shared, y, epilogue);
@@ -199,7 +191,7 @@ impl<T: Element> Pass<'_, T> {
 
     /// U of some input channels and panels.
     #[inline(always)]
-    fn make<'u, S: Simd<T>, const TAPS: usize, const IN: usize>(
+    fn make<'u, S: Simd<T>, const KERNEL: usize, const IN: usize>(
         &self,
         simd: S,
         w: &[T],
@@ -208,14 +200,21 @@ impl<T: Element> Pass<'_, T> {
         u: &'u mut [T],
     ) -> Factor<'u, T>
     where
-        Weight: Map<TAPS, IN>,
+        Weight: Map<KERNEL, IN>,
     {
         // A line more, so that the same element of all frequencies does not fall into one cache set.
         let apart = channels.len() * self.width + S::LINE;
         let size = IN * IN * apart;
         for (panel, u) in panels.zip(u.chunks_exact_mut(size)) {
             let columns = (panel * self.width, self.width);
-            weight::transform::<T, S, TAPS, IN>(simd, (w, [self.cin, self.cout]), channels.clone(), columns, u, apart);
+            weight::transform::<T, S, KERNEL, IN>(
+                simd,
+                (w, [self.cin, self.cout]),
+                channels.clone(),
+                columns,
+                u,
+                apart,
+            );
         }
         Factor { data: u, width: self.width, channels: channels.len(), apart: [apart, size], cached: true }
     }
@@ -248,10 +247,10 @@ impl<T: Element> Kernel<T> for Task<'_, T> {
 
 impl<T: Element> Task<'_, T> {
     #[inline(always)]
-    fn run_tiles<S: Simd<T>, const TAPS: usize, const IN: usize, const OUT: usize>(self, simd: S)
+    fn run_tiles<S: Simd<T>, const KERNEL: usize, const IN: usize, const OUT: usize>(self, simd: S)
     where
         Input: Map<IN, IN>,
-        Weight: Map<TAPS, IN>,
+        Weight: Map<KERNEL, IN>,
         Output: Map<IN, OUT>,
     {
         let pass = self.pass;
@@ -276,7 +275,7 @@ impl<T: Element> Task<'_, T> {
                         Operand::Packed(u) => Factor::packed(u, panels.start),
                         Operand::Weights(w) => {
                             let ci = from..pass.cin.min(from + v.width);
-                            pass.make::<S, TAPS, IN>(simd, w, ci, panels.clone(), &mut made)
+                            pass.make::<S, KERNEL, IN>(simd, w, ci, panels.clone(), &mut made)
                         }
                     };
                     for f in 0..IN * IN {

@@ -65,10 +65,10 @@ impl<T: Element> Kernel<T> for Weights<'_, T> {
     }
 }
 
-/// Writes U = G w Gᵀ of `w` `[TAPS, TAPS, Cin, Cout]` at some input channels and `width` output channels from `first` on, as
+/// Writes U = G w Gᵀ of `w` `[KERNEL, KERNEL, Cin, Cout]` at some input channels and `width` output channels from `first` on, as
 /// `[frequencies, channels, width]` with frequencies `apart` elements apart; zeros beyond the last output channel.
 #[inline(always)]
-pub(super) fn transform<T: Element, S: Simd<T>, const TAPS: usize, const IN: usize>(
+pub(super) fn transform<T: Element, S: Simd<T>, const KERNEL: usize, const IN: usize>(
     simd: S,
     (w, [cin, cout]): (&[T], [usize; 2]),
     channels: Range<usize>,
@@ -76,23 +76,23 @@ pub(super) fn transform<T: Element, S: Simd<T>, const TAPS: usize, const IN: usi
     u: &mut [T],
     apart: usize,
 ) where
-    Weight: Map<TAPS, IN>,
+    Weight: Map<KERNEL, IN>,
 {
     /// Input channels that are asked for ahead: what is read of each, tap by tap, lies in many places.
     const AHEAD: usize = 4;
-    assert!(width.is_multiple_of(S::LANES) && channels.end <= cin && w.len() == TAPS * TAPS * cin * cout);
+    assert!(width.is_multiple_of(S::LANES) && channels.end <= cin && w.len() == KERNEL * KERNEL * cin * cout);
     assert!(channels.is_empty() || (IN * IN - 1) * apart + channels.len() * width <= u.len());
-    let mut g = [[simd.splat(T::ZERO); TAPS]; TAPS];
+    let mut g = [[simd.splat(T::ZERO); KERNEL]; KERNEL];
     for (row, ci) in channels.enumerate() {
         for v in (0..width).step_by(S::LANES) {
             let start = (first + v).min(cout);
             let n = S::LANES.min(cout - start);
             // SAFETY: the weights have these channels and u these rows, as asserted.
             unsafe {
-                for tap in 0..TAPS * TAPS {
+                for tap in 0..KERNEL * KERNEL {
                     let from = w.as_ptr().add((tap * cin + ci) * cout + start);
                     simd.prefetch(from.wrapping_add(AHEAD * cout));
-                    g[tap / TAPS][tap % TAPS] =
+                    g[tap / KERNEL][tap % KERNEL] =
                         if n == S::LANES { simd.load_ptr(from) } else { simd.load_partial_ptr(from, n) };
                 }
                 let x: [[S::V; IN]; IN] = Weight::both(simd, &g);
