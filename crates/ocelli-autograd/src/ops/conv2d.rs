@@ -124,7 +124,7 @@ impl<T: Element> Var<T> {
         let op = Conv2d { window: *window, groups, repeated };
         let y = Var::apply_by(op, &[self, weight], |_, inputs, needs| {
             let (y, taken) = ops::conv2d_with_stats(inputs[0], inputs[1], window, groups)?;
-            stats = taken.map(|(mean, var)| BatchStats { mean, var, count: y.shape().rows() });
+            stats = taken.map(|ops::ColumnStats { mean, var }| BatchStats { mean, var, count: y.shape().rows() });
             Ok((y, saved(inputs, needs)))
         })?;
         if let Some(stats) = stats {

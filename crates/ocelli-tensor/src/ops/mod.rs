@@ -25,7 +25,7 @@ mod window;
 pub use activation::{Activation, activation, activation_backward, activation_into};
 pub use affine::{Affine, affine, affine_into};
 pub use batch_norm::{
-    BatchNormGradients, BatchNormJoinedGradients, Normalization, Recompute, batch_norm, batch_norm_act,
+    BatchNormGradients, BatchNormJoinedGradients, ColumnStats, Normalization, Recompute, batch_norm, batch_norm_act,
     batch_norm_act_backward, batch_norm_backward, batch_norm_backward_frozen, batch_norm_joined,
     batch_norm_joined_backward, batch_norm_stats,
 };

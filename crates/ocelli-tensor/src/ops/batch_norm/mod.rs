@@ -16,7 +16,7 @@ pub use backward::{
     BatchNormGradients, Recompute, batch_norm_act_backward, batch_norm_backward, batch_norm_backward_frozen,
 };
 pub use joined::{BatchNormJoinedGradients, batch_norm_joined, batch_norm_joined_backward};
-pub use stats::batch_norm_stats;
+pub use stats::{ColumnStats, batch_norm_stats};
 pub(crate) use stats::{Part, merge};
 
 use super::activation::Activation;

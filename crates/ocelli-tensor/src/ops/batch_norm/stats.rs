@@ -6,6 +6,15 @@ use crate::ops::pointwise::{load, stream};
 use crate::simd::Simd;
 use crate::{Element, Error, Result, Tensor, threads};
 
+/// What is known of the columns of `[…, C]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ColumnStats<T: Element> {
+    /// `[C]`
+    pub mean: Tensor<T>,
+    /// Biased, `[C]`.
+    pub var: Tensor<T>,
+}
+
 /// The mean and the biased variance of every column, each `[C]`.
 ///
 /// However large the mean is beside the deviation, they are good to about the element type's precision: squares are

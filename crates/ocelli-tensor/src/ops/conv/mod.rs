@@ -30,7 +30,7 @@ pub use deform::{
 pub use int8::{FloatConv, QuantizedConv, Values};
 pub use packed::{PackedConv, PackedPair};
 
-use super::batch_norm::merge;
+use super::batch_norm::{ColumnStats, merge};
 use super::gemm::counts::Counts;
 use super::gemm::gather::{Epilogue, Rows, gather, gather_counted};
 use super::gemm::grid::{Tap, joined_source, joined_taps};
@@ -134,7 +134,7 @@ pub fn conv2d<T: Element>(x: &Tensor<T>, w: &Tensor<T>, window: &Window, groups:
     convolve(x, w, window, groups, false).map(|(y, _)| y)
 }
 
-/// As [`conv2d`], with the mean and the biased variance of every output channel, each `[Cout]`, as
+/// As [`conv2d`], with the mean and the biased variance of every output channel as
 /// [`batch_norm_stats`](super::batch_norm_stats) gives them, if the algorithm can take them along without another pass over
 /// the output.
 pub fn conv2d_with_stats<T: Element>(
@@ -142,9 +142,12 @@ pub fn conv2d_with_stats<T: Element>(
     w: &Tensor<T>,
     window: &Window,
     groups: usize,
-) -> Result<(Tensor<T>, Option<(Tensor<T>, Tensor<T>)>)> {
+) -> Result<(Tensor<T>, Option<ColumnStats<T>>)> {
     let (y, counts) = convolve(x, w, window, groups, true)?;
-    let stats = counts.map(|counts| merge(counts.parts(), y.shape().columns()));
+    let stats = counts.map(|counts| {
+        let (mean, var) = merge(counts.parts(), y.shape().columns());
+        ColumnStats { mean, var }
+    });
     Ok((y, stats))
 }
 

@@ -258,7 +258,7 @@ fn check_stats<T: Element>(case: &Case, tolerance: f64) -> bool {
     for &isa in simd::available() {
         let (y, stats) = simd::with_isa(isa, || conv2d_with_stats(&x, &w, &window, groups).unwrap());
         assert_eq!(y, simd::with_isa(isa, || conv2d(&x, &w, &window, groups).unwrap()));
-        let Some((mean, var)) = stats else { continue };
+        let Some(ColumnStats { mean, var }) = stats else { continue };
         taken = true;
         let rows = y.shape().rows();
         for c in 0..cout {
@@ -331,7 +331,7 @@ fn same_bits_for_any_number_of_threads() {
         .map(|threads| {
             threads::set(threads);
             let (y, stats) = conv2d_with_stats(&pointwise.x::<f32>(), &pointwise.w(), &pointwise.window, 1).unwrap();
-            let (mean, var) = stats.unwrap();
+            let ColumnStats { mean, var } = stats.unwrap();
             let passes = [case, depthwise, grouped].map(|case| {
                 let (x, w, dy) = (case.x::<f32>(), case.w::<f32>(), case.dy::<f32>());
                 [

@@ -82,7 +82,8 @@ fn tiles_of_every_form_match_the_direct_result() {
         for &(form, bound) in forms {
             on_every_isa(|| {
                 let mut y = Tensor::zeros(*expected.shape());
-                forward(&g, x.data(), &pack(&w, form), &mut Tensor::default(), y.data_mut(), Epilogue::NONE);
+                let u = pack(&w, form);
+                forward(&g, x.data(), (&u, form), &mut Tensor::default(), y.data_mut(), Epilogue::NONE);
                 let error = y.relative_error(&expected);
                 assert!(error < bound, "{form:?} tiles of {size:?}: off by {error:e}");
             });
