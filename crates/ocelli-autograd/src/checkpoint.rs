@@ -50,9 +50,12 @@ pub fn checkpoint<T: Element, E: From<Error> + Display>(
     let parameters = known.then_some(missed.parameters);
     let f = Box::new(move |x: &[Var<T>]| f(x).map_err(|e| Error::Recompute { reason: e.to_string() }));
     let recompute = Recompute { inputs, f, parameters, scope: anomaly::location() };
-    let (id, shape) = (y.id(), *y.shape());
+    let (id, shape, stats) = (y.id(), *y.shape(), y.stats.clone());
     let node = Node::new(next_id(), shape, Origin::Checkpoint(Mutex::new(Some(recompute))));
-    Ok(Var::new(id, y.into_value(), Some(node)))
+    let mut made = Var::new(id, y.into_value(), Some(node));
+    // Statistics that were taken along with the value need not be the same bits as those of another pass over it.
+    made.stats = stats;
+    Ok(made)
 }
 
 /// Whether a backward pass is running the function of a [`checkpoint`] again: running statistics must not move twice.
