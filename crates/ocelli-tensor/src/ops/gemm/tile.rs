@@ -90,25 +90,17 @@ pub(super) unsafe fn gather<T: Element, S: Simd<T>, const ROWS: usize, const VEC
         for (i, out) in out.iter_mut().enumerate() {
             *out = block.out.add(*block.targets.add(i) + block.column);
         }
-        if block.first {
-            for i in 0..ROWS {
-                simd.prefetch(out[i]);
-                simd.prefetch(out[i].wrapping_add(block.live - 1));
-            }
-        } else {
+        if !block.first {
             for i in 0..ROWS {
                 for v in 0..VECTORS {
                     acc[i][v] = load(simd, out[i].add(v * S::LANES), lanes(v));
                 }
             }
         }
-        if let Some(finish) = block.finish.filter(|finish| !finish.residual.is_null()) {
-            for i in 0..ROWS {
-                let residual = finish.residual.wrapping_add(*block.targets.add(i) + block.column);
-                simd.prefetch(residual);
-                simd.prefetch(residual.wrapping_add(block.live - 1));
-            }
-        }
+        let residual = block.finish.map_or(std::ptr::null(), |finish| finish.residual);
+        // What comes after the last step is fetched meanwhile, some rows at every turn of the loop.
+        let mut fetching = 0;
+        let end = if block.first || !residual.is_null() { ROWS } else { 0 };
         let (mut b, mut b_ahead) = (block.b, block.b_ahead);
         for tap in 0..block.taps {
             let mut a = [std::ptr::null(); ROWS];
@@ -126,6 +118,20 @@ pub(super) unsafe fn gather<T: Element, S: Simd<T>, const ROWS: usize, const VEC
                     for row in &rows[turn * fetched..][..fetched] {
                         simd.prefetch(row.wrapping_add(block.k_start + k));
                     }
+                }
+                if fetching < end {
+                    for i in fetching..end.min(fetching + 2) {
+                        let place = *block.targets.add(i) + block.column;
+                        if block.first {
+                            simd.prefetch(block.out.wrapping_add(place));
+                            simd.prefetch(block.out.wrapping_add(place + block.live - 1));
+                        }
+                        if !residual.is_null() {
+                            simd.prefetch(residual.wrapping_add(place));
+                            simd.prefetch(residual.wrapping_add(place + block.live - 1));
+                        }
+                    }
+                    fetching += 2;
                 }
                 for u in 0..UNROLL {
                     step(simd, &a, k + u, b.add(u * width), &mut acc);
