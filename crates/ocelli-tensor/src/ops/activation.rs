@@ -36,6 +36,14 @@ impl Activation {
         }
     }
 
+    /// Whether it is made of exponentials, which take as long as fetching an element or two from memory.
+    pub(crate) fn is_curve(self) -> bool {
+        match self {
+            Activation::Relu | Activation::Relu6 => false,
+            Activation::Sigmoid | Activation::Silu => true,
+        }
+    }
+
     /// One register of y from one of x. Rectifiers keep NaN.
     #[inline(always)]
     pub(crate) fn activate<T: Element, S: Simd<T>>(self, simd: S, x: S::V) -> S::V {

@@ -132,24 +132,19 @@ pub fn batch_norm_act_backward<T: Element>(
     let activated = activation.map(|activation| Activated { activation, recompute: Saved::new(recompute) });
     let g = Gradient { columns: columns.lanes(), x: x.data(), activation: activated };
     let len = columns.len();
-    let (sums, dy, dresidual) = match (joined, activation) {
-        (None, _) => (g.sums(&dy), dy, None),
-        (Some(_), None) => (g.sums(&dy), dy.clone(), Some(dy)),
-        (Some(_), Some(_)) => {
-            let (sums, dresidual) = residual_gradient(g, dy);
-            (sums, dresidual.clone(), Some(dresidual))
-        }
-    };
+    // What is a residual's gradient too is stored, and what takes long: it need not be computed again.
+    let stores = activation.is_some_and(|activation| joined.is_some() || activation.is_curve());
+    let (sums, dy) = if stores { stored_gradient(g, dy) } else { (g.sums(&dy), dy) };
+    let dresidual = joined.map(|_| dy.clone());
     let [dgamma, dbeta] = parameter_gradients(&columns, sums);
-    // What was stored as the residual's gradient need not be computed again.
-    let activation = g.activation.filter(|_| dresidual.is_none());
+    let activation = g.activation.filter(|_| !stores);
     let dx = through_statistics(&columns, Gradient { activation, ..g }, dy, onto, [&dgamma, &dbeta]);
     Ok(BatchNormGradients { dx, dgamma: rounded([len], &dgamma, 1.0), dbeta: rounded([len], &dbeta, 1.0), dresidual })
 }
 
 /// g, in dy's buffer if it is not shared, and the column sums of g and g (x − mean), which are taken while a chunk's g
 /// is at hand.
-fn residual_gradient<T: Element>(g: Gradient<'_, T>, dy: Tensor<T>) -> (Buffer<f64>, Tensor<T>) {
+fn stored_gradient<T: Element>(g: Gradient<'_, T>, dy: Tensor<T>) -> (Buffer<f64>, Tensor<T>) {
     let len = g.columns.len();
     let chunk = rows_per_chunk(len) * len;
     let (mut out, dy) = in_place(dy);
