@@ -36,7 +36,7 @@ fn trained(model: &str, size: usize, save_memory: bool) -> Checkpoint {
 
 #[test]
 fn networks_that_save_memory_learn_the_same_bits() {
-    for model in ["densenet121", "resnet18"] {
+    for model in ["densenet121", "resnet18", "efficientnet_b0"] {
         let (plain, saving) = (trained(model, 32, false), trained(model, 32, true));
         for (name, entry) in plain.iter() {
             assert_eq!(saving.get(name).unwrap(), entry, "{name} of {model}");

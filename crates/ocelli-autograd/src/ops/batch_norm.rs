@@ -17,7 +17,7 @@ pub struct BatchNorm<T: Element = f32> {
     pub eps: f64,
     /// What follows, behind the residual.
     pub activation: Option<Activation>,
-    /// Whether a backward pass computes the value again where it is needed, even if a residual has been added.
+    /// Whether a backward pass computes the value again where it is needed, even if that takes long.
     pub repeated: bool,
 }
 
@@ -132,9 +132,10 @@ impl<T: Element> Op<T> for BatchNorm<T> {
     }
 
     /// x is kept in any case. The residual mostly is the value of the block before, which would have to be computed again
-    /// first, and so on to a stage's first block.
+    /// first, and so on to a stage's first block; and exponentials take longer than reading what they gave.
     fn repeats(&self, inputs: &[Kept<T>]) -> bool {
-        self.repeated || inputs.len() < 4
+        let is_cheap = inputs.len() < 4 && !self.activation.is_some_and(Activation::is_curve);
+        self.repeated || is_cheap
     }
 
     fn keep(&self, saved: &mut Saved<T>, inputs: &[Kept<T>], value: &Kept<T>) {
@@ -177,8 +178,8 @@ impl<T: Element> Var<T> {
         self.normalized(parameters, eps, residual, activation, false)
     }
 
-    /// As [`batch_norm_act`](Self::batch_norm_act), but the graph does not keep the value behind a residual either, which a
-    /// backward pass that needs it computes again.
+    /// As [`batch_norm_act`](Self::batch_norm_act), but the graph does not keep a value behind a residual or exponentials
+    /// either, which a backward pass that needs it computes again.
     pub fn batch_norm_repeated(
         &self,
         parameters: [&Var<T>; 2],

@@ -37,7 +37,7 @@ impl Activation {
     }
 
     /// Whether it is made of exponentials, which take as long as fetching an element or two from memory.
-    pub(crate) fn is_curve(self) -> bool {
+    pub fn is_curve(self) -> bool {
         match self {
             Activation::Relu | Activation::Relu6 => false,
             Activation::Sigmoid | Activation::Silu => true,

@@ -58,8 +58,8 @@ pub struct Bench {
     /// Measure inference in eight bits
     #[arg(long, conflicts_with_all = ["train", "profile"])]
     int8: bool,
-    /// Train with less memory: the backward pass computes the first convolution again, and DenseNets' layers and ResNets'
-    /// sums, and each parameter moves as with --step-early
+    /// Train with less memory: the backward pass computes the first convolution again, DenseNets' layers, ResNets' sums and
+    /// EfficientNets' activations, and each parameter moves as with --step-early
     #[arg(long, requires = "train")]
     save_memory: bool,
     /// Move each parameter as soon as its gradient is complete, so that not all gradients live at once

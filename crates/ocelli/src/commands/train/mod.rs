@@ -89,8 +89,9 @@ pub struct Train {
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
     /// Use less memory and more time, with the same result: the backward pass computes the first
-    /// convolution again, and DenseNets' layers and ResNets' sums, and each parameter moves as soon
-    /// as its gradient is complete, unless --clip-norm or --accumulate need all
+    /// convolution again, DenseNets' layers, ResNets' sums and EfficientNets' activations, and each
+    /// parameter moves as soon as its gradient is complete, unless --clip-norm or --accumulate need
+    /// all
     #[arg(long)]
     save_memory: bool,
     /// Name the first operation and layer that gives a NaN or an infinity; slower
