@@ -64,6 +64,8 @@ pub(super) const fn fetchers(rows: usize) -> usize {
 }
 /// Rows of A that a tile may fetch.
 pub(super) const ROWS_AHEAD: usize = 16;
+/// Rows of C, and of the residual, that a tile fetches at every turn of its loop: all at once would let its loads wait.
+const RESULTS_AHEAD: usize = 2;
 
 /// Computes a block with a tile of `ROWS` rows and `VECTORS` registers.
 ///
@@ -120,7 +122,7 @@ pub(super) unsafe fn gather<T: Element, S: Simd<T>, const ROWS: usize, const VEC
                     }
                 }
                 if fetching < end {
-                    for i in fetching..end.min(fetching + 2) {
+                    for i in fetching..end.min(fetching + RESULTS_AHEAD) {
                         let place = *block.targets.add(i) + block.column;
                         if block.first {
                             simd.prefetch(block.out.wrapping_add(place));
@@ -131,7 +133,7 @@ pub(super) unsafe fn gather<T: Element, S: Simd<T>, const ROWS: usize, const VEC
                             simd.prefetch(residual.wrapping_add(place + block.live - 1));
                         }
                     }
-                    fetching += 2;
+                    fetching += RESULTS_AHEAD;
                 }
                 for u in 0..UNROLL {
                     step(simd, &a, k + u, b.add(u * width), &mut acc);
