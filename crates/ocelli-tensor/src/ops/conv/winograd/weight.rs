@@ -65,8 +65,8 @@ impl<T: Element> Kernel<T> for Weights<'_, T> {
     }
 }
 
-/// Writes U = G w Gᵀ of `w` `[KERNEL, KERNEL, Cin, Cout]` at some input channels and `width` output channels from `first` on, as
-/// `[frequencies, channels, width]` with frequencies `apart` elements apart; zeros beyond the last output channel.
+/// Writes U = G w Gᵀ of `w` `[KERNEL, KERNEL, Cin, Cout]` at some input channels and `width` output channels from `first`
+/// on, as `[frequencies, channels, width]` with frequencies `apart` elements apart; zeros beyond the last output channel.
 #[inline(always)]
 pub(super) fn transform<T: Element, S: Simd<T>, const KERNEL: usize, const IN: usize>(
     simd: S,
