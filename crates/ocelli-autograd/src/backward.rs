@@ -8,7 +8,7 @@ use ocelli_tensor::{Element, Tensor, ops};
 use crate::checkpoint::Recompute;
 use crate::node::{Node, Origin, Record, take};
 use crate::uses::Uses;
-use crate::{Error, Parameter, Pass, Result, Var, anomaly, profile};
+use crate::{Error, Parameter, Pass, Result, Target, Var, anomaly, profile};
 
 impl<T: Element> Var<T> {
     /// Adds the gradients of this value, which must have one element, to the parameters that it was computed from.
@@ -126,10 +126,16 @@ fn step<T: Element>(
 ) -> Result<Vec<Pending<T>>> {
     let Record { parents, call, scope, label } = record;
     let needs: Vec<bool> = parents.iter().map(Option::is_some).collect();
-    let mut earlier: Vec<_> = parents.iter().map(|node| Some(pending.remove(&node.as_ref()?.id)?.dy)).collect();
+    let mut targets = Vec::with_capacity(parents.len());
+    for node in &parents {
+        let earlier = node.as_ref().and_then(|node| Some(pending.remove(&node.id)?.dy));
+        // A gate would hide anomalies.
+        targets.push(Target::new(earlier, node.as_ref().filter(|_| scope.is_none())));
+    }
     let op = call.name();
     let clock = profile::start();
-    let gradients = call.backward(dy, &needs, &mut earlier)?;
+    let gradients = call.backward(dy, &needs, &mut targets)?;
+    let earlier: Vec<Option<Tensor<T>>> = targets.into_iter().map(|target| target.earlier).collect();
     if let (Some(clock), Some(label)) = (clock, &label) {
         clock.backward(label, needs.iter().filter(|&&needed| needed).count());
     }
@@ -148,9 +154,9 @@ fn step<T: Element>(
 
 /// A checkpoint's value once more, as far as it depends on anything.
 fn again<T: Element>(recompute: Recompute<T>, dy: Tensor<T>) -> Result<Vec<Pending<T>>> {
-    let Some(node) = recompute.run()?.into_node() else { return Ok(Vec::new()) };
-    check_shape("checkpoint", &node, &dy)?;
-    Ok(vec![Pending { node, dy }])
+    let Some(node) = recompute.node()? else { return Ok(Vec::new()) };
+    check_shape("checkpoint", node, &dy)?;
+    Ok(vec![Pending { node: node.clone(), dy }])
 }
 
 fn check_shape<T: Element>(op: &'static str, node: &Node<T>, gradient: &Tensor<T>) -> Result<()> {

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::fmt::Display;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, OnceLock};
 
 use ocelli_tensor::Element;
 
@@ -49,7 +49,7 @@ pub fn checkpoint<T: Element, E: From<Error> + Display>(
     let known = ends.all(|id| given.contains(&id) || missed.parameters.contains(&id));
     let parameters = known.then_some(missed.parameters);
     let f = Box::new(move |x: &[Var<T>]| f(x).map_err(|e| Error::Recompute { reason: e.to_string() }));
-    let recompute = Recompute { inputs, f, parameters, scope: anomaly::location() };
+    let recompute = Recompute { inputs, f, parameters, scope: anomaly::location(), value: OnceLock::new() };
     let (id, shape, stats) = (y.id(), *y.shape(), y.stats.clone());
     let node = Node::new(next_id(), shape, Origin::Checkpoint(Mutex::new(Some(recompute))));
     let mut made = Var::new(id, y.into_value(), Some(node));
@@ -74,15 +74,26 @@ pub(crate) struct Recompute<T: Element> {
     f: Box<Function<T>>,
     /// Where it is, if anomalies are looked for.
     scope: Option<String>,
+    /// When it has run.
+    value: OnceLock<Var<T>>,
 }
 
 impl<T: Element> Recompute<T> {
-    /// The value again, with a graph that leads to the inputs' own nodes.
-    pub fn run(self) -> Result<Var<T>> {
-        let run = || switch::with(&RECOMPUTING, true, || grad_mode::with_grad(|| (self.f)(&self.inputs)));
-        match &self.scope {
-            Some(path) => detect_anomalies(|| scope(path, run)),
-            None => run(),
+    /// What the value again, computed now unless it has been, came from: a graph that leads to the inputs' own nodes.
+    pub fn node(&self) -> Result<Option<&Arc<Node<T>>>> {
+        if self.value.get().is_none() {
+            let run = || switch::with(&RECOMPUTING, true, || grad_mode::with_grad(|| (self.f)(&self.inputs)));
+            let value = match &self.scope {
+                Some(path) => detect_anomalies(|| scope(path, run)),
+                None => run(),
+            }?;
+            self.value.get_or_init(|| value);
         }
+        Ok(self.value.get().and_then(Var::node))
+    }
+
+    /// The nodes that it holds.
+    pub fn into_nodes(self) -> impl Iterator<Item = Arc<Node<T>>> {
+        self.inputs.into_iter().chain(self.value.into_inner()).filter_map(Var::into_node)
     }
 }

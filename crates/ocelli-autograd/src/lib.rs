@@ -16,6 +16,7 @@ mod parameter;
 pub mod plan;
 mod profile;
 mod switch;
+mod target;
 mod trace;
 mod uses;
 mod var;
@@ -32,6 +33,7 @@ pub use op::{Cost, Gradients, Op};
 pub use parameter::Parameter;
 pub use plan::{Plan, QuantizedPlan};
 pub use profile::{Timed, profile};
+pub use target::{Gate, Joined, Target};
 pub use trace::{Entry, Trace, scope, trace};
 pub use var::Var;
 

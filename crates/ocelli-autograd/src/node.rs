@@ -3,12 +3,13 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use ocelli_tensor::ops::GradientSums;
 use ocelli_tensor::{Element, Shape, Tensor};
 
 use crate::checkpoint::Recompute;
 use crate::op::{Gradients, Op};
 use crate::profile::Label;
-use crate::{Error, Parameter, Result, Var};
+use crate::{Error, Gate, Parameter, Result, Target};
 
 /// A new identity, larger than all earlier ones. A node's is larger than its parents', which were there before it:
 /// descending identities are an order in which a backward pass may visit nodes.
@@ -47,12 +48,9 @@ pub(crate) struct Record<T: Element> {
 /// An operation with what it saved, whatever type that is.
 pub(crate) trait Call<T: Element>: Send {
     fn name(&self) -> &'static str;
-    fn backward(
-        self: Box<Self>,
-        dy: Tensor<T>,
-        needs: &[bool],
-        earlier: &mut [Option<Tensor<T>>],
-    ) -> Result<Gradients<T>>;
+    fn backward(self: Box<Self>, dy: Tensor<T>, needs: &[bool], targets: &mut [Target<'_, T>]) -> Result<Gradients<T>>;
+    fn gate(&self) -> Result<Option<Gate<T>>>;
+    fn passed(&mut self, sums: GradientSums);
 }
 
 /// The only implementation of [`Call`].
@@ -66,13 +64,16 @@ impl<T: Element, O: Op<T>> Call<T> for Saved<T, O> {
         self.op.name()
     }
 
-    fn backward(
-        self: Box<Self>,
-        dy: Tensor<T>,
-        needs: &[bool],
-        earlier: &mut [Option<Tensor<T>>],
-    ) -> Result<Gradients<T>> {
-        self.op.backward_onto(self.saved, dy, needs, earlier)
+    fn backward(self: Box<Self>, dy: Tensor<T>, needs: &[bool], targets: &mut [Target<'_, T>]) -> Result<Gradients<T>> {
+        self.op.backward_onto(self.saved, dy, needs, targets)
+    }
+
+    fn gate(&self) -> Result<Option<Gate<T>>> {
+        self.op.gate(&self.saved)
+    }
+
+    fn passed(&mut self, sums: GradientSums) {
+        self.op.passed(&mut self.saved, sums);
     }
 }
 
@@ -110,7 +111,7 @@ impl<T: Element> Node<T> {
             }
             Origin::Checkpoint(recompute) => {
                 let recompute = recompute.get_mut().unwrap_or_else(PoisonError::into_inner).take();
-                recompute.map_or_else(Vec::new, |it| it.inputs.into_iter().filter_map(Var::into_node).collect())
+                recompute.map_or_else(Vec::new, |recompute| recompute.into_nodes().collect())
             }
         }
     }

@@ -2,11 +2,11 @@
 
 use std::fmt::Debug;
 
-use ocelli_tensor::ops::Window;
+use ocelli_tensor::ops::{GradientSums, Window};
 use ocelli_tensor::{Element, Shape, Tensor};
 
 use crate::plan::Role;
-use crate::{Kept, Result};
+use crate::{Gate, Kept, Result, Target};
 
 /// One gradient for each input of an operation; `None` for an input that needs none.
 pub type Gradients<T> = Vec<Option<Tensor<T>>>;
@@ -68,17 +68,26 @@ pub trait Op<T: Element>: Debug + Send + Sync + 'static {
     /// The gradients of the inputs that need one, each of its input's shape, from the gradient `dy` of the value.
     fn backward(&self, saved: Self::Saved, dy: Tensor<T>, needs: &[bool]) -> Result<Gradients<T>>;
 
-    /// As [`backward`](Self::backward). `earlier[i]` is what the input's gradient is so far, if something else has added
-    /// to it: the operation may take it and return the sum, where that saves a pass over memory.
+    /// As [`backward`](Self::backward), with what each input's gradient is so far, and what is to be done to it: the
+    /// operation may do some of that by itself.
     fn backward_onto(
         &self,
         saved: Self::Saved,
         dy: Tensor<T>,
         needs: &[bool],
-        _earlier: &mut [Option<Tensor<T>>],
+        _targets: &mut [Target<'_, T>],
     ) -> Result<Gradients<T>> {
         self.backward(saved, dy, needs)
     }
+
+    /// What the value's gradient goes through first, before anything else is done with it, if the operation that completes
+    /// the gradient may see to that.
+    fn gate(&self, _saved: &Self::Saved) -> Result<Option<Gate<T>>> {
+        Ok(None)
+    }
+
+    /// Told before `backward` that `dy` will have gone through the [gate](Self::gate), and what its sums are.
+    fn passed(&self, _saved: &mut Self::Saved, _sums: GradientSums) {}
 
     /// Whether a backward pass computes the value again where it is needed, so that the graph does not keep it: for what
     /// is cheap and whose inputs, which are kept in place of it, take no more memory.

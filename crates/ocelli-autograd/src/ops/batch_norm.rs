@@ -2,10 +2,10 @@
 //! and biased variance over all pixels of the batch, through which the gradient flows; the residual and the activation
 //! are optional. Ioffe & Szegedy 2015, <https://arxiv.org/abs/1502.03167>.
 
-use ocelli_tensor::ops::{self, Activation, Normalization, Recompute};
+use ocelli_tensor::ops::{self, Activation, GradientSums, Normalization, Recompute};
 use ocelli_tensor::{Element, Tensor};
 
-use crate::{Gradients, Kept, Op, Pass, Result, Var, profile};
+use crate::{Gate, Gradients, Joined, Kept, Op, Pass, Result, Target, Var, profile};
 
 /// Normalisation by the statistics of the batch, with what follows it, in one pass. The inputs are x, γ, β, and the
 /// residual if there is one. A plan of a pass in training keeps the statistics of the traced batch.
@@ -37,10 +37,13 @@ pub struct Saved<T: Element> {
     x: Option<Kept<T>>,
     gamma: Tensor<T>,
     beta: Tensor<T>,
-    joined: Joined<T>,
+    behind: Behind<T>,
+    /// Of dy, if that has gone through the gate.
+    sums: Option<GradientSums>,
 }
 
-enum Joined<T: Element> {
+/// What the activation's input is known from besides x.
+enum Behind<T: Element> {
     Nothing,
     Residual(Kept<T>),
     /// As good as the residual, and used if it need not be computed: what follows mostly needed it.
@@ -50,23 +53,22 @@ enum Joined<T: Element> {
     },
 }
 
-impl<T: Element> Joined<T> {
-    /// The tensor, and whether it is the output.
-    fn value(&self) -> Result<Option<(Tensor<T>, bool)>> {
+impl<T: Element> Behind<T> {
+    fn value(&self) -> Result<Option<Joined<T>>> {
         Ok(match self {
-            Joined::Nothing => None,
-            Joined::Residual(residual) => Some((residual.value()?, false)),
-            Joined::Output { y, residual } => match y.at_hand() {
-                Some(y) => Some((y, true)),
-                None => Some((residual.value()?, false)),
-            },
+            Behind::Nothing => None,
+            Behind::Residual(residual) => Some(Joined::Residual(residual.value()?)),
+            Behind::Output { y, residual } => Some(match y.at_hand() {
+                Some(y) => Joined::Output(y),
+                None => Joined::Residual(residual.value()?),
+            }),
         })
     }
 }
 
 impl<T: Element> BatchStats<T> {
     /// The normalisation by these statistics.
-    pub(super) fn normalization<'a>(
+    pub(crate) fn normalization<'a>(
         &'a self,
         gamma: &'a Tensor<T>,
         beta: &'a Tensor<T>,
@@ -88,18 +90,19 @@ impl<T: Element> Op<T> for BatchNorm<T> {
         let y = ops::batch_norm_act(x, self.stats.normalization(gamma, beta, self.eps), residual, self.activation)?;
         // Without an activation, the gradients of β and the residual are those of sums.
         let needs_x = needs[0] || needs[1] || self.activation.is_some() && needs.contains(&true);
-        let joined = match (residual, self.activation) {
+        let behind = match (residual, self.activation) {
             (Some(residual), Some(activation)) if activation.saves_output() && needs_x => {
-                Joined::Output { y: y.clone().into(), residual: residual.clone().into() }
+                Behind::Output { y: y.clone().into(), residual: residual.clone().into() }
             }
-            (Some(residual), Some(_)) if needs_x => Joined::Residual(residual.clone().into()),
-            _ => Joined::Nothing,
+            (Some(residual), Some(_)) if needs_x => Behind::Residual(residual.clone().into()),
+            _ => Behind::Nothing,
         };
-        Ok((y, Saved { x: needs_x.then(|| x.clone().into()), gamma: gamma.clone(), beta: beta.clone(), joined }))
+        let x = needs_x.then(|| x.clone().into());
+        Ok((y, Saved { x, gamma: gamma.clone(), beta: beta.clone(), behind, sums: None }))
     }
 
     fn backward(&self, saved: Saved<T>, dy: Tensor<T>, needs: &[bool]) -> Result<Gradients<T>> {
-        self.backward_onto(saved, dy, needs, &mut [None, None, None, None])
+        self.backward_onto(saved, dy, needs, &mut [(); 4].map(|()| Target::default()))
     }
 
     fn backward_onto(
@@ -107,28 +110,47 @@ impl<T: Element> Op<T> for BatchNorm<T> {
         saved: Saved<T>,
         dy: Tensor<T>,
         needs: &[bool],
-        earlier: &mut [Option<Tensor<T>>],
+        targets: &mut [Target<'_, T>],
     ) -> Result<Gradients<T>> {
-        let Saved { x, gamma, beta, joined } = saved;
+        let Saved { x, gamma, beta, behind, sums } = saved;
         let needs_residual = needs.get(3) == Some(&true);
         let Some(x) = x else {
             let dbeta = needs[2].then(|| ops::sum_rows(&dy));
             return Ok([None, None, dbeta, needs_residual.then_some(dy)].into_iter().take(needs.len()).collect());
         };
-        let (x, joined) = (x.value()?, joined.value()?);
-        let recompute = match &joined {
-            None => Recompute::Normalized,
-            Some((residual, false)) => Recompute::Residual(residual),
-            Some((y, true)) => Recompute::Output(y),
-        };
-        // Behind a residual without an activation, dy is the residual's gradient.
-        let shared = (needs_residual && self.activation.is_none()).then(|| dy.clone());
+        let (x, onto) = (x.value()?, targets[0].earlier.take());
         let normalization = self.stats.normalization(&gamma, &beta, self.eps);
-        let gradients =
-            ops::batch_norm_act_backward(&x, normalization, self.activation, recompute, dy, earlier[0].take())?;
+        // Behind a residual, what has come back through the activation is the residual's gradient.
+        let is_through = self.activation.is_none() || sums.is_some();
+        let shared = (needs_residual && is_through).then(|| dy.clone());
+        let gradients = match sums {
+            Some(sums) => ops::batch_norm_gated_backward(&x, normalization, dy, sums, onto),
+            None => {
+                let joined = behind.value()?;
+                let recompute = joined.as_ref().map_or(Recompute::Normalized, Joined::recompute);
+                ops::batch_norm_act_backward(&x, normalization, self.activation, recompute, dy, onto)
+            }
+        }?;
         let dresidual = gradients.dresidual.or(shared);
         let all = [Some(gradients.dx), Some(gradients.dgamma), Some(gradients.dbeta), dresidual];
         Ok(all.into_iter().zip(needs).map(|(gradient, &needed)| gradient.filter(|_| needed)).collect())
+    }
+
+    fn gate(&self, saved: &Saved<T>) -> Result<Option<Gate<T>>> {
+        let (Some(x), Some(Activation::Relu)) = (&saved.x, self.activation) else { return Ok(None) };
+        let Saved { gamma, beta, behind, .. } = saved;
+        Ok(Some(Gate {
+            parts: vec![x.value()?],
+            stats: self.stats.clone(),
+            gamma: gamma.clone(),
+            beta: beta.clone(),
+            eps: self.eps,
+            joined: behind.value()?,
+        }))
+    }
+
+    fn passed(&self, saved: &mut Saved<T>, sums: GradientSums) {
+        saved.sums = Some(sums);
     }
 
     /// x is kept in any case. The residual mostly is the value of the block before, which would have to be computed again
@@ -140,10 +162,10 @@ impl<T: Element> Op<T> for BatchNorm<T> {
 
     fn keep(&self, saved: &mut Saved<T>, inputs: &[Kept<T>], value: &Kept<T>) {
         saved.x.iter_mut().for_each(|x| *x = inputs[0].clone());
-        match &mut saved.joined {
-            Joined::Nothing => {}
-            Joined::Residual(residual) => *residual = inputs[3].clone(),
-            Joined::Output { y, residual } => (*y, *residual) = (value.clone(), inputs[3].clone()),
+        match &mut saved.behind {
+            Behind::Nothing => {}
+            Behind::Residual(residual) => *residual = inputs[3].clone(),
+            Behind::Output { y, residual } => (*y, *residual) = (value.clone(), inputs[3].clone()),
         }
     }
 }

@@ -2,11 +2,11 @@
 //! channels in a row, which are never put there. DenseNet's layers normalise all that was made before them, each by its
 //! own γ and β, but all by the same μ and σ².
 
-use ocelli_tensor::ops::{self, Activation};
+use ocelli_tensor::ops::{self, Activation, GradientSums};
 use ocelli_tensor::{Element, Tensor};
 
 use super::BatchStats;
-use crate::{Gradients, Kept, Op, Result, Var};
+use crate::{Gate, Gradients, Kept, Op, Result, Target, Var};
 
 /// As [`BatchNorm`](super::BatchNorm) behind a [`Concat`](super::Concat). The inputs are γ, β, and the parts of x.
 #[derive(Debug, Clone)]
@@ -24,6 +24,8 @@ pub struct Saved<T: Element> {
     gamma: Tensor<T>,
     beta: Tensor<T>,
     parts: Vec<Kept<T>>,
+    /// Of dy, if that has gone through the gate.
+    sums: Option<GradientSums>,
 }
 
 impl<T: Element> Op<T> for BatchNormJoined<T> {
@@ -37,11 +39,12 @@ impl<T: Element> Op<T> for BatchNormJoined<T> {
         let (gamma, beta, parts) = (inputs[0], inputs[1], &inputs[2..]);
         let y = ops::batch_norm_joined(parts, self.stats.normalization(gamma, beta, self.eps), self.activation)?;
         let parts = parts.iter().map(|&part| part.clone().into()).collect();
-        Ok((y, Saved { gamma: gamma.clone(), beta: beta.clone(), parts }))
+        Ok((y, Saved { gamma: gamma.clone(), beta: beta.clone(), parts, sums: None }))
     }
 
     fn backward(&self, saved: Saved<T>, dy: Tensor<T>, needs: &[bool]) -> Result<Gradients<T>> {
-        self.backward_onto(saved, dy, needs, &mut vec![None; needs.len()])
+        let mut targets: Vec<Target<'_, T>> = needs.iter().map(|_| Target::default()).collect();
+        self.backward_onto(saved, dy, needs, &mut targets)
     }
 
     fn backward_onto(
@@ -49,16 +52,34 @@ impl<T: Element> Op<T> for BatchNormJoined<T> {
         saved: Saved<T>,
         dy: Tensor<T>,
         needs: &[bool],
-        earlier: &mut [Option<Tensor<T>>],
+        targets: &mut [Target<'_, T>],
     ) -> Result<Gradients<T>> {
-        let Saved { gamma, beta, parts } = saved;
+        let Saved { gamma, beta, parts, sums } = saved;
         let parts = parts.iter().map(Kept::value).collect::<Result<Vec<_>>>()?;
-        let onto = earlier[2..].iter_mut().map(Option::take).collect();
+        let onto = targets[2..].iter_mut().map(|target| target.earlier.take()).collect();
         let parts: Vec<&Tensor<T>> = parts.iter().collect();
         let normalization = self.stats.normalization(&gamma, &beta, self.eps);
-        let gradients = ops::batch_norm_joined_backward(&parts, normalization, self.activation, &dy, onto)?;
+        let gradients = ops::batch_norm_joined_backward(&parts, normalization, self.activation, &dy, sums, onto)?;
         let all = [gradients.dgamma, gradients.dbeta].into_iter().chain(gradients.dx);
         Ok(all.zip(needs).map(|(gradient, &needed)| needed.then_some(gradient)).collect())
+    }
+
+    fn gate(&self, saved: &Saved<T>) -> Result<Option<Gate<T>>> {
+        if self.activation != Some(Activation::Relu) {
+            return Ok(None);
+        }
+        Ok(Some(Gate {
+            parts: saved.parts.iter().map(Kept::value).collect::<Result<_>>()?,
+            stats: self.stats.clone(),
+            gamma: saved.gamma.clone(),
+            beta: saved.beta.clone(),
+            eps: self.eps,
+            joined: None,
+        }))
+    }
+
+    fn passed(&self, saved: &mut Saved<T>, sums: GradientSums) {
+        saved.sums = Some(sums);
     }
 
     /// The parts are kept in any case.

@@ -6,7 +6,7 @@ use ocelli_tensor::{Element, Shape, Tensor};
 
 use super::BatchStats;
 use crate::plan::{Convolution, Role};
-use crate::{Cost, Gradients, Kept, Op, Result, Var};
+use crate::{Cost, Gradients, Kept, Op, Result, Target, Var};
 
 /// The 2-D convolution, without bias.
 #[derive(Debug, Clone, Copy)]
@@ -33,6 +33,30 @@ fn saved<T: Element>(inputs: &[&Tensor<T>], needs: &[bool]) -> Saved<T> {
     Saved { x: keep_x, w: keep_w, x_shape: *x.shape(), w_shape: *w.shape() }
 }
 
+impl Conv2d {
+    fn backward_input<T: Element>(
+        &self,
+        dy: &Tensor<T>,
+        w: &Tensor<T>,
+        x_shape: &Shape,
+        target: &mut Target<'_, T>,
+    ) -> Result<Tensor<T>> {
+        let Conv2d { window, groups, .. } = self;
+        if let Some(gate) = target.gate()?
+            && let Some((dx, sums)) =
+                ops::conv2d_backward_input_gated(&mut target.earlier, dy, w, x_shape, window, *groups, &gate.of())?
+        {
+            target.passed(sums);
+            return Ok(dx);
+        }
+        if let Some(mut dx) = target.earlier.take() {
+            ops::conv2d_backward_input_onto(&mut dx, dy, w, window, *groups)?;
+            return Ok(dx);
+        }
+        Ok(ops::conv2d_backward_input(dy, w, x_shape, window, *groups)?)
+    }
+}
+
 impl<T: Element> Op<T> for Conv2d {
     type Saved = Saved<T>;
 
@@ -49,7 +73,7 @@ impl<T: Element> Op<T> for Conv2d {
     }
 
     fn backward(&self, saved: Saved<T>, dy: Tensor<T>, needs: &[bool]) -> Result<Gradients<T>> {
-        self.backward_onto(saved, dy, needs, &mut [None, None])
+        self.backward_onto(saved, dy, needs, &mut [(); 2].map(|()| Target::default()))
     }
 
     fn backward_onto(
@@ -57,7 +81,7 @@ impl<T: Element> Op<T> for Conv2d {
         saved: Saved<T>,
         dy: Tensor<T>,
         _: &[bool],
-        earlier: &mut [Option<Tensor<T>>],
+        targets: &mut [Target<'_, T>],
     ) -> Result<Gradients<T>> {
         let Conv2d { window, groups, .. } = self;
         let Saved { x, w, x_shape, w_shape } = saved;
@@ -67,13 +91,9 @@ impl<T: Element> Op<T> for Conv2d {
             Some(x) => Some(ops::conv2d_backward_weight(&x.value()?, &dy, &w_shape, window, *groups)?),
             None => None,
         };
-        let dx = match (w, earlier[0].take()) {
-            (Some(w), Some(mut dx)) => {
-                ops::conv2d_backward_input_onto(&mut dx, &dy, &w, window, *groups)?;
-                Some(dx)
-            }
-            (Some(w), None) => Some(ops::conv2d_backward_input(&dy, &w, &x_shape, window, *groups)?),
-            (None, _) => None,
+        let dx = match w {
+            Some(w) => Some(self.backward_input(&dy, &w, &x_shape, &mut targets[0])?),
+            None => None,
         };
         Ok(vec![dx, dw])
     }

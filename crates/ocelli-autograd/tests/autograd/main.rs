@@ -5,5 +5,6 @@ mod anomalies;
 mod checkpoint;
 mod common;
 mod complete;
+mod gates;
 mod graphs;
 mod wrong_backwards;

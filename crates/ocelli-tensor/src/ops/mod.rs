@@ -25,15 +25,15 @@ mod window;
 pub use activation::{Activation, activation, activation_backward, activation_into};
 pub use affine::{Affine, affine, affine_into};
 pub use batch_norm::{
-    BatchNormGradients, BatchNormJoinedGradients, ColumnStats, Normalization, Recompute, batch_norm, batch_norm_act,
-    batch_norm_act_backward, batch_norm_backward, batch_norm_backward_frozen, batch_norm_joined,
-    batch_norm_joined_backward, batch_norm_stats,
+    BatchNormGradients, BatchNormJoinedGradients, ColumnStats, Gate, GradientSums, Normalization, Recompute,
+    batch_norm, batch_norm_act, batch_norm_act_backward, batch_norm_backward, batch_norm_backward_frozen,
+    batch_norm_gated_backward, batch_norm_joined, batch_norm_joined_backward, batch_norm_stats,
 };
 pub use concat::{concat_columns, concat_columns_into, concat_shape, put_columns, split_columns};
 pub use conv::{
     DeformConv2d, FloatConv, InputGradients, PackedConv, PackedDeformConv, PackedPair, QuantizedConv, Values, conv2d,
-    conv2d_backward_input, conv2d_backward_input_onto, conv2d_backward_weight, conv2d_with_stats, deform_conv2d,
-    deform_conv2d_backward_input, deform_conv2d_backward_weight,
+    conv2d_backward_input, conv2d_backward_input_gated, conv2d_backward_input_onto, conv2d_backward_weight,
+    conv2d_with_stats, deform_conv2d, deform_conv2d_backward_input, deform_conv2d_backward_weight,
 };
 pub use cross_entropy::{softmax_cross_entropy, softmax_cross_entropy_backward};
 pub use dropout::dropout_mask;

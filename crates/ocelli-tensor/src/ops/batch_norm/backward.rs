@@ -8,7 +8,7 @@
 //! activation's input are recomputed from x in registers.
 
 use super::gradient::{Activated, Gradient, Saved, Scaled, Store, Summed, Through};
-use super::{Columns, Normalization, check_shape};
+use super::{Columns, GradientSums, Normalization, check_shape};
 use crate::memory::Buffer;
 use crate::ops::activation::Activation;
 use crate::ops::columns::{add_in_order, chunk_sums, rounded, rows_per_chunk};
@@ -39,7 +39,7 @@ pub enum Recompute<'a, T: Element> {
 }
 
 impl<'a, T: Element> Recompute<'a, T> {
-    fn tensor(self) -> Option<(&'static str, &'a Tensor<T>)> {
+    pub(super) fn tensor(self) -> Option<(&'static str, &'a Tensor<T>)> {
         match self {
             Recompute::Normalized => None,
             Recompute::Residual(residual) => Some(("residual", residual)),
@@ -140,6 +140,29 @@ pub fn batch_norm_act_backward<T: Element>(
     let activation = g.activation.filter(|_| !stores);
     let dx = through_statistics(&columns, Gradient { activation, ..g }, dy, onto, [&dgamma, &dbeta]);
     Ok(BatchNormGradients { dx, dgamma: rounded([len], &dgamma, 1.0), dbeta: rounded([len], &dbeta, 1.0), dresidual })
+}
+
+/// As [`batch_norm_act_backward`], from the gradient `g` by what the activation was applied to, and its sums, which the
+/// operation behind it has taken. (It is the residual's gradient too.)
+///
+/// Errors if g's shape is not x's, or a vector or the sums are not those of x's columns.
+pub fn batch_norm_gated_backward<T: Element>(
+    x: &Tensor<T>,
+    normalization: Normalization<'_, T>,
+    g: Tensor<T>,
+    sums: GradientSums,
+    onto: Option<Tensor<T>>,
+) -> Result<BatchNormGradients<T>> {
+    const OP: &str = "batch_norm_gated_backward";
+    let columns = Columns::new(OP, x.shape(), normalization)?;
+    check_shape(OP, "gradient", x, &g)?;
+    onto.iter().try_for_each(|onto| check_shape(OP, "gradient", x, onto))?;
+    let len = columns.len();
+    let [dgamma, dbeta] = parameter_gradients(&columns, sums.of(OP, len)?);
+    let gradient = Gradient::new(columns.lanes(), x.data(), None);
+    let dx = through_statistics(&columns, gradient, g, onto, [&dgamma, &dbeta]);
+    let [dgamma, dbeta] = [dgamma, dbeta].map(|sums| rounded([len], &sums, 1.0));
+    Ok(BatchNormGradients { dx, dgamma, dbeta, dresidual: None })
 }
 
 /// g, in dy's buffer if it is not shared, and the column sums of g and g (x − mean), which are taken while a chunk's g

@@ -27,7 +27,7 @@ pub(super) struct Activated<'a, T> {
 
 /// The elements of a [`Recompute`].
 #[derive(Clone, Copy)]
-pub(super) enum Saved<'a, T> {
+pub(crate) enum Saved<'a, T> {
     Normalized,
     Residual(&'a [T]),
     Output(&'a [T]),

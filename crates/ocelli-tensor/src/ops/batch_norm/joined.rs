@@ -3,7 +3,7 @@
 
 use super::backward::{Lines, parameter_gradients};
 use super::gradient::{Gradient, Summed, Through};
-use super::{Columns, Normalization, Normalize};
+use super::{Columns, GradientSums, Normalization, Normalize};
 use crate::memory::{Buffer, Scratch};
 use crate::ops::activation::Activation;
 use crate::ops::columns::{add_in_order, chunk_sums, rounded, rows_per_chunk};
@@ -43,15 +43,17 @@ pub fn batch_norm_joined<T: Element>(
 }
 
 /// The gradients of [`batch_norm_joined`] in training, through mean and variance, which must be those of the parts. A part
-/// for which `onto` has another part of its gradient gets the sum.
+/// for which `onto` has another part of its gradient gets the sum. The operation behind it may have taken the gradient `dy`
+/// back through the activation, then it gives the `sums` of that.
 ///
 /// Errors as [`batch_norm_joined`], or if dy's shape is not y's, or there is not one item of `onto` for each part, of its
-/// shape.
+/// shape, or the sums are not those of y's columns.
 pub fn batch_norm_joined_backward<T: Element>(
     parts: &[&Tensor<T>],
     normalization: Normalization<'_, T>,
     activation: Option<Activation>,
     dy: &Tensor<T>,
+    sums: Option<GradientSums>,
     onto: Vec<Option<Tensor<T>>>,
 ) -> Result<BatchNormJoinedGradients<T>> {
     const OP: &str = "batch_norm_joined_backward";
@@ -69,7 +71,10 @@ pub fn batch_norm_joined_backward<T: Element>(
         }
     }
     let (rows, len) = (shape.rows(), columns.len());
-    let sums = sums(parts, &columns, activation, dy);
+    let (sums, activation) = match sums {
+        Some(sums) => (sums.of(OP, len)?, None),
+        None => (column_sums(parts, &columns, activation, dy), activation),
+    };
     let [dgamma, dbeta] = parameter_gradients(&columns, sums);
     let lines = Lines::new(&columns, rows, [&dgamma, &dbeta]);
 
@@ -106,7 +111,7 @@ pub fn batch_norm_joined_backward<T: Element>(
 }
 
 /// The column sums of g and g (x − mean).
-fn sums<T: Element>(
+fn column_sums<T: Element>(
     parts: &[&Tensor<T>],
     columns: &Columns<'_, T>,
     activation: Option<Activation>,
@@ -177,9 +182,15 @@ mod tests {
             // Half of the parts have a gradient already.
             let earlier = |i: usize, part: &Tensor<T>| (i % 2 == 1).then(|| Rng::new(i as u64).tensor(part.shape()));
             let onto: Vec<Option<Tensor<T>>> = case.parts.iter().enumerate().map(|(i, x)| earlier(i, x)).collect();
-            let got =
-                batch_norm_joined_backward(&case.parts(), case.normalization(), activation, &case.dy, onto.clone())
-                    .unwrap();
+            let got = batch_norm_joined_backward(
+                &case.parts(),
+                case.normalization(),
+                activation,
+                &case.dy,
+                None,
+                onto.clone(),
+            )
+            .unwrap();
             let expected = batch_norm_act_backward(
                 &x,
                 case.normalization(),
@@ -219,7 +230,7 @@ mod tests {
             let relu = Some(Activation::Relu);
             let y = batch_norm_joined(&case.parts(), case.normalization(), relu).unwrap();
             let onto = vec![None; 3];
-            let gradients = batch_norm_joined_backward(&case.parts(), case.normalization(), relu, &case.dy, onto);
+            let gradients = batch_norm_joined_backward(&case.parts(), case.normalization(), relu, &case.dy, None, onto);
             let BatchNormJoinedGradients { mut dx, dgamma, dbeta } = gradients.unwrap();
             dx.extend([y, dgamma, dbeta]);
             dx
@@ -231,7 +242,9 @@ mod tests {
         let case = Case::<f32>::new([2, 3, 3], &[4, 2]);
         let message = |onto: Vec<Option<Tensor<f32>>>, dy: Shape| {
             let dy = Tensor::zeros(dy);
-            batch_norm_joined_backward(&case.parts(), case.normalization(), None, &dy, onto).unwrap_err().to_string()
+            batch_norm_joined_backward(&case.parts(), case.normalization(), None, &dy, None, onto)
+                .unwrap_err()
+                .to_string()
         };
         let shape = Shape::from([2, 3, 3, 6]);
         assert_eq!(

@@ -6,6 +6,7 @@
 //! [`batch_norm_backward_frozen`]. Ioffe & Szegedy 2015, <https://arxiv.org/abs/1502.03167>.
 
 mod backward;
+mod gate;
 pub(crate) mod gradient;
 mod joined;
 mod stats;
@@ -14,7 +15,9 @@ mod tests;
 
 pub use backward::{
     BatchNormGradients, Recompute, batch_norm_act_backward, batch_norm_backward, batch_norm_backward_frozen,
+    batch_norm_gated_backward,
 };
+pub use gate::{Gate, GradientSums};
 pub use joined::{BatchNormJoinedGradients, batch_norm_joined, batch_norm_joined_backward};
 pub use stats::{ColumnStats, batch_norm_stats};
 pub(crate) use stats::{Part, merge};
@@ -128,14 +131,14 @@ impl<'a, T: Element> Columns<'a, T> {
 
 /// What kernels read of a normalisation's coefficients: as slices, which their loops need not ask for.
 #[derive(Clone, Copy)]
-struct Lanes<'a, T> {
-    mean: &'a [T],
-    scale: &'a [T],
-    beta: &'a [T],
+pub(crate) struct Lanes<'a, T> {
+    pub mean: &'a [T],
+    pub scale: &'a [T],
+    pub beta: &'a [T],
 }
 
 impl<T: Element> Lanes<'_, T> {
-    fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.mean.len()
     }
 

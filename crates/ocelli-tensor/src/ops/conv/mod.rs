@@ -10,6 +10,7 @@
 
 mod algorithm;
 pub(crate) mod deform;
+mod gated;
 pub(crate) mod grouped;
 pub mod im2col;
 mod int8;
@@ -27,6 +28,7 @@ pub use deform::{
     DeformConv2d, InputGradients, PackedDeformConv, deform_conv2d, deform_conv2d_backward_input,
     deform_conv2d_backward_weight,
 };
+pub use gated::conv2d_backward_input_gated;
 pub use int8::{FloatConv, QuantizedConv, Values};
 pub use packed::{PackedConv, PackedPair};
 
@@ -158,7 +160,7 @@ fn convolve<T: Element>(
     window: &Window,
     groups: usize,
     counted: bool,
-) -> Result<(Tensor<T>, Option<Counts<T>>)> {
+) -> Result<(Tensor<T>, Option<Counts<'static, T>>)> {
     let geometry = Geometry::new("conv2d", x.shape(), w.shape(), window, groups)?;
     let mut y = Tensor::scratch(Shape::new(&geometry.y_shape())?);
     if w.is_empty() {
@@ -181,7 +183,7 @@ fn convolve<T: Element>(
             let input = source(&geometry, &grid, x.data(), &mut workspace);
             let packed = pack(&geometry, w);
             if counted && !y.is_empty() {
-                let counts = gather_counted(&grid, input, &packed, y.data_mut());
+                let counts = gather_counted(&grid, input, &packed, y.data_mut(), Epilogue::NONE, None);
                 return Ok((y, Some(counts)));
             }
             gather(&grid, input, &packed, y.data_mut(), Epilogue::NONE);
@@ -258,7 +260,7 @@ fn backward_input<T: Element>(
     dx: &mut Tensor<T>,
     epilogue: Epilogue<'_, T>,
 ) {
-    let Geometry { groups, window, .. } = g;
+    let window = &g.window;
     if !w.is_empty() && choose(g, Pass::Training) == Algorithm::Winograd && backward_pads(window) {
         // The same convolution of dy with the weights turned around, and the rest of the kernel as padding.
         let Padding { top, bottom, left, right } = window.padding;
@@ -283,15 +285,18 @@ fn backward_input<T: Element>(
     if !covered && !epilogue.onto {
         threads::for_each_chunk(dx.data_mut(), threads::rows_per_chunk(1), |_, dx| dx.fill(T::ZERO));
     }
-    let [cin, cout] = g.group();
-    // The weights transposed: B[g, tap, co, ci].
-    let at = Matrix { group: cout, tap: cin * g.out_channels, row: 1, column: g.out_channels };
     for grid in grids.iter().filter(|grid| !grid.taps.is_empty() && !w.is_empty()) {
-        let taps: Vec<usize> = grid.taps.iter().map(|tap| tap.index).collect();
-        let packed = Packed::new(w.data(), at, *groups, &taps, cout, cin);
-        let dy = Rows { data: dy.data(), columns: g.out_channels, k: cout };
-        gather(grid, dy, &packed, dx.data_mut(), epilogue);
+        let dy = Rows { data: dy.data(), columns: g.out_channels, k: g.group()[1] };
+        gather(grid, dy, &transposed(g, w, grid), dx.data_mut(), epilogue);
     }
+}
+
+/// The weights transposed, B[g, tap, co, ci], for the taps of a backward grid.
+fn transposed<T: Element>(g: &Geometry, w: &Tensor<T>, grid: &Grid) -> Packed<T> {
+    let [cin, cout] = g.group();
+    let at = Matrix { group: cout, tap: cin * g.out_channels, row: 1, column: g.out_channels };
+    let taps: Vec<usize> = grid.taps.iter().map(|tap| tap.index).collect();
+    Packed::new(w.data(), at, g.groups, &taps, cout, cin)
 }
 
 /// Whether the padding of the turned convolution, the kernel's size less one less padding, exists.

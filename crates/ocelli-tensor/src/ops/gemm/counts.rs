@@ -1,10 +1,12 @@
-//! Sums over the rows of a gathered product, taken while its tiles are in the first-level cache: the statistics that a batch
-//! norm needs come without another pass over memory.
+//! Sums over the rows of a gathered product, taken while its tiles are in registers: the statistics that a batch norm needs
+//! come without another pass over memory, as do the sums that its gradients need.
 
+use super::gate::Gate;
 use super::gather::cut;
 use crate::Element;
 use crate::memory::Buffer;
 use crate::ops::batch_norm::Part;
+use crate::ops::columns::add_in_order;
 use crate::simd::Simd;
 
 /// Rows that are summed in the element type. Sums of blocks are added up in `f64`.
@@ -12,19 +14,29 @@ const ROWS: usize = 64;
 /// The columns of the widest panel: two registers of 16 lanes.
 const WIDEST: usize = 32;
 
-/// For each part of C's rows and each column, Σ (C − centre) and Σ (C − centre)², the centre being the part's first row.
-pub(crate) struct Counts<T> {
+/// For each part of C's rows and each column, Σ (C − centre) and Σ (C − centre)², the centre being the part's first row; or
+/// what passes a gate and its products, Σ g and Σ g (x − mean).
+pub(crate) struct Counts<'a, T: Element> {
+    pub gate: Option<Gate<'a, T>>,
     rows: usize,
     columns: usize,
     centres: Buffer<T>,
-    /// A part's sums, then its squares.
+    /// A part's sums, then its squares or products.
     sums: Buffer<f64>,
 }
 
-impl<T: Element> Counts<T> {
+impl<'a, T: Element> Counts<'a, T> {
     /// Zeros, for `rows` cut into equal parts.
-    pub fn new(rows: usize, parts: usize, columns: usize) -> Self {
-        Counts { rows, columns, centres: Buffer::scratch(parts * columns), sums: Buffer::zeros(2 * parts * columns) }
+    pub fn new(rows: usize, parts: usize, columns: usize, gate: Option<Gate<'a, T>>) -> Self {
+        let (centres, sums) = (Buffer::scratch(parts * columns), Buffer::zeros(2 * parts * columns));
+        Counts { gate, rows, columns, centres, sums }
+    }
+
+    /// The sums of all parts' rows, then those of the squares or products.
+    pub fn total(&self) -> Buffer<f64> {
+        let mut total = Buffer::zeros(2 * self.columns);
+        add_in_order(&mut total, &self.sums);
+        total
     }
 
     /// What is known of each part.
@@ -40,7 +52,7 @@ impl<T: Element> Counts<T> {
     /// Where the first part's sums of the first column go.
     pub(super) fn place(&mut self) -> Place<T> {
         let sums = self.sums.as_mut_ptr();
-        Place { centre: self.centres.as_mut_ptr(), sums, squares: sums.wrapping_add(self.columns) }
+        Place { centre: self.centres.as_mut_ptr(), sums, products: sums.wrapping_add(self.columns) }
     }
 }
 
@@ -49,7 +61,7 @@ impl<T: Element> Counts<T> {
 pub struct Place<T> {
     centre: *mut T,
     sums: *mut f64,
-    squares: *mut f64,
+    products: *mut f64,
 }
 
 impl<T> Place<T> {
@@ -59,7 +71,7 @@ impl<T> Place<T> {
         Place {
             centre: self.centre.wrapping_add(part * columns + column),
             sums: self.sums.wrapping_add(sums),
-            squares: self.squares.wrapping_add(sums),
+            products: self.products.wrapping_add(sums),
         }
     }
 }
@@ -73,17 +85,17 @@ pub(super) struct Counting<T> {
     lines: Lines<T>,
 }
 
-/// The centre of each column, and the sums so far.
+/// The centre of each column, and the sums so far, of which the second are those of squares or products.
 pub(super) struct Lines<T> {
-    pub centre: [T; WIDEST],
+    centre: [T; WIDEST],
     pub sums: [T; WIDEST],
-    pub squares: [T; WIDEST],
+    pub products: [T; WIDEST],
 }
 
 impl<T: Element> Counting<T> {
     pub fn new(place: Place<T>) -> Self {
         let zeros = [T::ZERO; WIDEST];
-        Counting { place, rows: 0, put: 0, lines: Lines { centre: zeros, sums: zeros, squares: zeros } }
+        Counting { place, rows: 0, put: 0, lines: Lines { centre: zeros, sums: zeros, products: zeros } }
     }
 
     /// What the next tile is added to, and whether it is the first, whose first row becomes the centre.
@@ -116,10 +128,10 @@ impl<T: Element> Counting<T> {
             unsafe {
                 *place.centre.add(c) = lines.centre[c];
                 *place.sums.add(c) += lines.sums[c].to_f64();
-                *place.squares.add(c) += lines.squares[c].to_f64();
+                *place.products.add(c) += lines.products[c].to_f64();
             }
         }
-        (lines.sums, lines.squares) = ([T::ZERO; WIDEST], [T::ZERO; WIDEST]);
+        (lines.sums, lines.products) = ([T::ZERO; WIDEST], [T::ZERO; WIDEST]);
         self.put = self.rows;
     }
 }
@@ -139,14 +151,14 @@ impl<T: Element> Lines<T> {
                 simd.store(tile[0][v], &mut self.centre[c..]);
             }
             let centre = simd.load(&self.centre[c..]);
-            let (mut sum, mut squares) = (simd.load(&self.sums[c..]), simd.load(&self.squares[c..]));
+            let (mut sum, mut squares) = (simd.load(&self.sums[c..]), simd.load(&self.products[c..]));
             for row in tile {
                 let apart = simd.sub(row[v], centre);
                 sum = simd.add(sum, apart);
                 squares = simd.mul_add(apart, apart, squares);
             }
             simd.store(sum, &mut self.sums[c..]);
-            simd.store(squares, &mut self.squares[c..]);
+            simd.store(squares, &mut self.products[c..]);
         }
     }
 }

@@ -11,6 +11,7 @@
 use std::ops::Range;
 
 use super::counts::{Counting, Counts};
+use super::gate::Gate;
 use super::grid::Pixels;
 pub use super::tile::Finish;
 use super::tile::{self, Block, with_tile};
@@ -97,11 +98,19 @@ pub(crate) fn gather<T: Element>(grid: &Grid, a: Rows<'_, T>, b: &Packed<T>, out
     }
 }
 
-/// As [`gather`], of at least one row and column, with sums over all rows. These are cut by shape alone.
-pub(crate) fn gather_counted<T: Element>(grid: &Grid, a: Rows<'_, T>, b: &Packed<T>, out: &mut [T]) -> Counts<T> {
+/// As [`gather`], of at least one row and column, with sums over all rows, which are cut by shape alone, of the product or
+/// what of it passes a gate. This must [fit](Gate::fits), and the grid have all targets.
+pub(crate) fn gather_counted<'g, T: Element>(
+    grid: &Grid,
+    a: Rows<'_, T>,
+    b: &Packed<T>,
+    out: &mut [T],
+    epilogue: Epilogue<'_, T>,
+    gate: Option<Gate<'g, T>>,
+) -> Counts<'g, T> {
     let pieces = Pieces::new(grid.len(), a.k, b, COUNTED_TASKS).cut_panels(b, TASKS * threads::count());
-    let mut counts = Counts::new(grid.len(), pieces.row_chunks, b.groups * b.columns);
-    product(grid, a, b, out, Epilogue::NONE, pieces, Some(&mut counts));
+    let mut counts = Counts::new(grid.len(), pieces.row_chunks, b.groups * b.columns, gate);
+    product(grid, a, b, out, epilogue, pieces, Some(&mut counts));
     counts
 }
 
@@ -112,7 +121,7 @@ fn product<T: Element>(
     out: &mut [T],
     epilogue: Epilogue<'_, T>,
     pieces: Pieces,
-    counts: Option<&mut Counts<T>>,
+    counts: Option<&mut Counts<'_, T>>,
 ) {
     let rows = grid.len();
     assert!(b.depth > 0, "a product without addends is the caller's to zero");
@@ -129,6 +138,9 @@ fn product<T: Element>(
         // A tile that is done in one block adds at its end, when what it adds to has come from memory.
         (finish.residual, onto) = (out.cast_const(), false);
     }
+    let gate = counts.as_ref().and_then(|counts| counts.gate);
+    // Its rows are the grid's.
+    assert!(gate.is_none_or(|gate| grid.size == grid.target && gate.fits(rows, out_columns, b.width)));
     finish.counts = counts.map(Counts::place);
     let (finish, out) = (Shared(finish), Shared(out));
     threads::for_each(pieces.row_chunks * pieces.panel_groups * b.groups, |task| {
@@ -142,6 +154,7 @@ fn product<T: Element>(
             out: out.get(),
             finish: Finish { counts: finish.counts.map(|place| place.at(rows_at, out_columns, 0)), ..finish },
             onto,
+            gate,
             zeros: &zeros,
             group,
             rows: cut(rows, pieces.row_chunks, rows_at),
@@ -204,6 +217,7 @@ struct Task<'a, T: Element> {
     out: *mut T,
     finish: Finish<T>,
     onto: bool,
+    gate: Option<Gate<'a, T>>,
     zeros: &'a [T],
     group: usize,
     rows: Range<usize>,
@@ -232,9 +246,10 @@ impl<T: Element> Task<'_, T> {
             column: self.group * self.b.columns,
             onto: self.onto,
             finish: Some(self.finish),
+            gate: self.gate.map(|gate| (gate, self.rows.start)),
         };
         // SAFETY: the sources were made from slices, so that each row has k elements and each target the output's
-        // columns (checked in `gather`, like the epilogue); tasks have disjoint rows or panels.
+        // columns (checked in `product`, like the epilogue and the gate); tasks have disjoint rows or panels.
         unsafe { panels.run() }
     }
 }
@@ -258,6 +273,8 @@ pub struct Panels<'a, T: Element> {
     /// Whether C starts at what `out` holds rather than at zero.
     pub onto: bool,
     pub finish: Option<Finish<T>>,
+    /// What the results pass before they are counted, and which of its rows is that of the first source.
+    pub(crate) gate: Option<(Gate<'a, T>, usize)>,
 }
 
 impl<T: Element> Panels<'_, T> {
@@ -330,6 +347,7 @@ impl<T: Element> Tiles<'_, T> {
         let tiles = rows.div_ceil(if conflict { S::TILE_ROWS.min(SET_ROWS) } else { S::TILE_ROWS });
         let column = this.column + first_column;
         let place = finish.and_then(|finish| finish.counts);
+        let gate = this.gate.filter(|_| finish.is_some()).map(|(gate, first)| gate.rows(first, column));
         let mut counting = place.map(|place| Counting::new(place.at(0, 0, column)));
         for t in 0..tiles {
             let tile = cut(rows, tiles, t);
@@ -350,6 +368,7 @@ impl<T: Element> Tiles<'_, T> {
                 live,
                 first,
                 counts: counting.as_mut().map(Counting::lines),
+                gate: gate.map(|gate| gate.from(tile.start)),
                 finish,
                 a_ahead: fetches.then(ahead),
                 b_ahead: b_next.wrapping_add(t % fetchers * size / fetchers),

@@ -12,6 +12,7 @@
 mod ahead;
 pub(crate) mod counts;
 pub(crate) mod few;
+pub(crate) mod gate;
 pub(crate) mod gather;
 pub(crate) mod grid;
 pub(crate) mod pack;

@@ -9,6 +9,7 @@
 
 use super::ahead::Ahead;
 use super::counts::{Lines, Place};
+use super::gate::PartRows;
 use crate::Element;
 use crate::ops::Activation;
 use crate::simd::Simd;
@@ -48,6 +49,8 @@ pub(super) struct Block<'a, T> {
     pub finish: Option<&'a Finish<T>>,
     /// Sums over the rows that C is added to in the end, and whether it is the first tile.
     pub counts: Option<(&'a mut Lines<T>, bool)>,
+    /// What C has to [pass](PartRows::pass) before.
+    pub gate: Option<PartRows<T>>,
     /// Where cache lines of B are fetched for later, and rows of A whose same `k` are, if any.
     pub b_ahead: *const T,
     pub a_ahead: Option<[*const T; ROWS_AHEAD]>,
@@ -102,7 +105,8 @@ pub(super) unsafe fn gather<T: Element, S: Simd<T>, const ROWS: usize, const VEC
         let residual = block.finish.map_or(std::ptr::null(), |finish| finish.residual);
         // What comes after the last step is fetched meanwhile, some rows at every turn of the loop.
         let mut fetching = 0;
-        let end = if block.first || !residual.is_null() { ROWS } else { 0 };
+        let end = if block.first || !residual.is_null() || block.gate.is_some() { ROWS } else { 0 };
+        let few = if block.gate.is_some() { 1 } else { RESULTS_AHEAD };
         let (mut b, mut b_ahead) = (block.b, block.b_ahead);
         for tap in 0..block.taps {
             let mut a = [std::ptr::null(); ROWS];
@@ -122,18 +126,21 @@ pub(super) unsafe fn gather<T: Element, S: Simd<T>, const ROWS: usize, const VEC
                     }
                 }
                 if fetching < end {
-                    for i in fetching..end.min(fetching + RESULTS_AHEAD) {
+                    for i in fetching..end.min(fetching + few) {
                         let place = *block.targets.add(i) + block.column;
                         if block.first {
                             simd.prefetch(block.out.wrapping_add(place));
                             simd.prefetch(block.out.wrapping_add(place + block.live - 1));
                         }
-                        if !residual.is_null() {
+                        if !residual.is_null() && residual != block.out.cast_const() {
                             simd.prefetch(residual.wrapping_add(place));
                             simd.prefetch(residual.wrapping_add(place + block.live - 1));
                         }
+                        if let Some(gate) = &block.gate {
+                            gate.fetch(simd, i, block.column, block.live);
+                        }
                     }
-                    fetching += RESULTS_AHEAD;
+                    fetching += few;
                 }
                 for u in 0..UNROLL {
                     step(simd, &a, k + u, b.add(u * width), &mut acc);
@@ -151,7 +158,10 @@ pub(super) unsafe fn gather<T: Element, S: Simd<T>, const ROWS: usize, const VEC
             self::finish(simd, finish, block, &mut acc, last);
         }
         if let Some((lines, first)) = &mut block.counts {
-            lines.add(simd, &acc, *first);
+            match &block.gate {
+                Some(gate) => gate.pass(simd, &mut acc, (block.column, last), lines),
+                None => lines.add(simd, &acc, *first),
+            }
         }
         for i in 0..ROWS {
             for v in 0..VECTORS {

@@ -179,6 +179,7 @@ fn multiply<T: Element>(g: &Deformed, dy: &[T], weights: &[Packed<T>], d: &mut [
                 column: tap * in_channels + group * cin,
                 onto: false,
                 finish: None,
+                gate: None,
             };
             // SAFETY: each source is a group's `cout` channels of a row of dy, each target a row of `d`, which is
             // borrowed mutably.

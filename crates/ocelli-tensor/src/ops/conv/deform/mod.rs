@@ -180,6 +180,7 @@ fn multiply<T: Element>(g: &Deformed, sampled: &[T], weights: &Packed<T>, y: &mu
             column: group * cout,
             onto: false,
             finish: Some(epilogue.finish()),
+            gate: None,
         };
         // SAFETY: each source is a tap's `cin` channels of a group within `sampled`, each target a row of `y`, which is
         // borrowed mutably; bias and residual have the lengths asserted above.

@@ -138,6 +138,7 @@ impl<T: Element> Bands<'_, T> {
             column: 0,
             onto: false,
             finish: Some(epilogue(pointwise).finish()),
+            gate: None,
         };
         // SAFETY: the sources are pixels of x, the targets' columns lie in the scratch memory, and the bias has all columns.
         unsafe { panels.run() };
