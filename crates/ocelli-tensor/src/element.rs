@@ -148,7 +148,12 @@ macro_rules! element {
     ($t:ident, $dispatch:path) => {
         impl sealed::Sealed for $t {
             unsafe fn gather(panels: gather::Panels<'_, Self>) {
-                $dispatch(panels.b.isa, gather::Tiles(panels));
+                let isa = panels.b.isa;
+                if panels.gate.is_some() {
+                    $dispatch(isa, gather::Tiles::<Self, true>(panels));
+                } else {
+                    $dispatch(isa, gather::Tiles::<Self, false>(panels));
+                }
             }
             unsafe fn reduce(strips: reduce::Strips<'_, Self>) {
                 $dispatch(simd::current(), reduce::Tiles(strips));

@@ -287,10 +287,11 @@ impl<T: Element> Panels<'_, T> {
     }
 }
 
-/// [`Panels`] whose caller has made the promise of [`Panels::run`].
-pub(crate) struct Tiles<'a, T: Element>(pub Panels<'a, T>);
+/// [`Panels`] whose caller has made the promise of [`Panels::run`]. Those without a gate have code of their own, which knows
+/// nothing of it: some instructions more in every tile would show.
+pub(crate) struct Tiles<'a, T: Element, const GATED: bool>(pub Panels<'a, T>);
 
-impl<T: Element> Kernel<T> for Tiles<'_, T> {
+impl<T: Element, const GATED: bool> Kernel<T> for Tiles<'_, T, GATED> {
     type Output = ();
 
     #[inline(always)]
@@ -324,7 +325,7 @@ impl<T: Element> Kernel<T> for Tiles<'_, T> {
     }
 }
 
-impl<T: Element> Tiles<'_, T> {
+impl<T: Element, const GATED: bool> Tiles<'_, T, GATED> {
     /// The rows of B from some tap and `k` of a panel on.
     fn b_rows(&self, [panel, tap, k]: [usize; 3]) -> *const T {
         let Panels { b, group, k: depth, .. } = self.0;
@@ -347,7 +348,7 @@ impl<T: Element> Tiles<'_, T> {
         let tiles = rows.div_ceil(if conflict { S::TILE_ROWS.min(SET_ROWS) } else { S::TILE_ROWS });
         let column = this.column + first_column;
         let place = finish.and_then(|finish| finish.counts);
-        let gate = this.gate.filter(|_| finish.is_some()).map(|(gate, first)| gate.rows(first, column));
+        let gate = this.gate.filter(|_| GATED && finish.is_some()).map(|(gate, first)| gate.rows(first, column));
         let mut counting = place.map(|place| Counting::new(place.at(0, 0, column)));
         for t in 0..tiles {
             let tile = cut(rows, tiles, t);
@@ -376,7 +377,7 @@ impl<T: Element> Tiles<'_, T> {
             // SAFETY: the promise made to `Panels::run`; a panel has `taps · k` rows, `vectors` is chosen by `live`, and
             // counts have the output's columns, of which each panel has its own.
             unsafe {
-                with_tile!(S, tile.len(), vectors, |R, V| tile::gather::<T, S, R, V>(simd, &mut block));
+                with_tile!(S, tile.len(), vectors, |R, V| tile::gather::<T, S, R, V, GATED>(simd, &mut block));
                 if let Some(curve) = finish.and_then(|finish| finish.curve) {
                     tile::bend(simd, curve, &block, tile.len());
                 }

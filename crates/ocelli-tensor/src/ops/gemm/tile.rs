@@ -76,10 +76,11 @@ const RESULTS_AHEAD: usize = 2;
 /// All pointers of `block` must be valid as described there, for `ROWS` rows; nobody else may access the elements of
 /// `out` that it writes; and `(VECTORS − 1) · LANES < live ≤ VECTORS · LANES`.
 #[inline(always)]
-pub(super) unsafe fn gather<T: Element, S: Simd<T>, const ROWS: usize, const VECTORS: usize>(
+pub(super) unsafe fn gather<T: Element, S: Simd<T>, const ROWS: usize, const VECTORS: usize, const GATED: bool>(
     simd: S,
     block: &mut Block<'_, T>,
 ) {
+    let gate = if GATED { block.gate } else { None };
     let width = S::LANES * S::TILE_VECTORS;
     // While a line of each row is read, a line of each row ahead is fetched, some at every turn of the loop.
     let turns = S::LINE / UNROLL;
@@ -105,8 +106,8 @@ pub(super) unsafe fn gather<T: Element, S: Simd<T>, const ROWS: usize, const VEC
         let residual = block.finish.map_or(std::ptr::null(), |finish| finish.residual);
         // What comes after the last step is fetched meanwhile, some rows at every turn of the loop.
         let mut fetching = 0;
-        let end = if block.first || !residual.is_null() || block.gate.is_some() { ROWS } else { 0 };
-        let few = if block.gate.is_some() { 1 } else { RESULTS_AHEAD };
+        let end = if block.first || !residual.is_null() || GATED { ROWS } else { 0 };
+        let few = if GATED { 1 } else { RESULTS_AHEAD };
         let (mut b, mut b_ahead) = (block.b, block.b_ahead);
         for tap in 0..block.taps {
             let mut a = [std::ptr::null(); ROWS];
@@ -132,11 +133,11 @@ pub(super) unsafe fn gather<T: Element, S: Simd<T>, const ROWS: usize, const VEC
                             simd.prefetch(block.out.wrapping_add(place));
                             simd.prefetch(block.out.wrapping_add(place + block.live - 1));
                         }
-                        if !residual.is_null() && residual != block.out.cast_const() {
+                        if !(residual.is_null() || GATED && residual == block.out.cast_const()) {
                             simd.prefetch(residual.wrapping_add(place));
                             simd.prefetch(residual.wrapping_add(place + block.live - 1));
                         }
-                        if let Some(gate) = &block.gate {
+                        if let Some(gate) = &gate {
                             gate.fetch(simd, i, block.column, block.live);
                         }
                     }
@@ -158,7 +159,7 @@ pub(super) unsafe fn gather<T: Element, S: Simd<T>, const ROWS: usize, const VEC
             self::finish(simd, finish, block, &mut acc, last);
         }
         if let Some((lines, first)) = &mut block.counts {
-            match &block.gate {
+            match &gate {
                 Some(gate) => gate.pass(simd, &mut acc, (block.column, last), lines),
                 None => lines.add(simd, &acc, *first),
             }
