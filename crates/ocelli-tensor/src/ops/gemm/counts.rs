@@ -12,7 +12,7 @@ use crate::simd::Simd;
 /// Rows that are summed in the element type. Sums of blocks are added up in `f64`.
 const ROWS: usize = 64;
 /// The columns of the widest panel: two registers of 16 lanes.
-const WIDEST: usize = 32;
+pub(super) const WIDEST: usize = 32;
 
 /// For each part of C's rows and each column, Σ (C − centre) and Σ (C − centre)², the centre being the part's first row; or
 /// what passes a gate and its products, Σ g and Σ g (x − mean).

@@ -1,9 +1,13 @@
 //! What a gathered product does when it is the gradient behind a batch norm with a rectifier: that gradient is wanted only
-//! where the rectifier let its input through, and with its column sums. Both are taken while a tile is in registers, so
-//! that the norm's backward pass need not read the gradient and its own input for them.
+//! where the rectifier let its input through, and with its column sums. Both are taken from a
+//! tile before it is stored, so that the norm's backward pass need not read the gradient and its own input for them.
+//!
+//! A tile waits for that in memory of its own, not in its registers, which a loop this long would leave too few for, nor in
+//! its place in C: addresses there differ from those of the norm's input by whole pages, mostly, and loads that look like
+//! stores before them wait for these.
 
-use super::counts::Lines;
-use super::tile::load;
+use super::counts::{Lines, WIDEST};
+use super::tile::{Block, load, store};
 use crate::ops::batch_norm::Lanes;
 use crate::ops::batch_norm::gradient::Saved;
 use crate::simd::Simd;
@@ -73,20 +77,6 @@ impl<T: Element> Gate<'_, T> {
     }
 }
 
-/// A loop over a tile's rows, written out: the compiler leaves one this long a loop, and then keeps the tile, whose registers it
-/// would count through, in memory.
-macro_rules! each_row {
-    ($rows:ident, |$i:ident| $body:block) => {
-        each_row!($rows, |$i| $body, 0 1 2 3 4 5 6 7 8 9 10 11 12 13)
-    };
-    ($rows:ident, |$i:ident| $body:block, $($n:literal)*) => {
-        $(if $n < $rows {
-            const $i: usize = $n;
-            $body
-        })*
-    };
-}
-
 impl<T: Element> PartRows<T> {
     /// Those from row `i` on.
     pub(super) fn from(self, i: usize) -> Self {
@@ -107,65 +97,63 @@ impl<T: Element> PartRows<T> {
         }
     }
 
-    /// Leaves of a tile from the product's `column` on what the rectifier let through, and adds that, and its products with
-    /// x − mean, to the sums.
+    /// Leaves of a tile of so many `rows`, [`WIDEST`] elements apart, what the rectifier let through, and adds that, and its
+    /// products with x − mean, to the sums. The tile has `live` columns, the product's from `column` on.
     ///
     /// # Safety
-    /// There must be the tile's rows and columns, of whose last register so many are live.
+    /// There must be such rows and columns.
     #[inline(always)]
-    pub(super) unsafe fn pass<S: Simd<T>, const ROWS: usize, const VECTORS: usize>(
+    pub(super) unsafe fn pass<S: Simd<T>>(
         &self,
         simd: S,
-        tile: &mut [[S::V; VECTORS]; ROWS],
-        (column, last): (usize, usize),
+        tile: &mut [T],
+        rows: usize,
+        (column, live): (usize, usize),
         lines: &mut Lines<T>,
     ) {
-        // SAFETY: the caller's promise.
-        unsafe {
-            let lanes = |v: usize| if v + 1 == VECTORS { last } else { S::LANES };
-            self.pass_register::<S, ROWS, VECTORS, 0>(simd, tile, (column, lanes(0)), lines);
-            if VECTORS > 1 {
-                self.pass_register::<S, ROWS, VECTORS, 1>(simd, tile, (column + S::LANES, lanes(1)), lines);
+        let zero = simd.splat(T::ZERO);
+        for c in (0..live).step_by(S::LANES) {
+            let n = S::LANES.min(live - c);
+            let (sums, products) = (&mut lines.sums[c..], &mut lines.products[c..]);
+            let (mut sum, mut product) = (simd.load(sums), simd.load(products));
+            // SAFETY: the caller's promise, and what the pointers are.
+            unsafe {
+                let mean = load(simd, self.mean.add(column + c), n);
+                let known = self.scale.is_null();
+                let coefficient = |numbers: *const T| if known { zero } else { load(simd, numbers.add(column + c), n) };
+                let (scale, beta) = (coefficient(self.scale), coefficient(self.beta));
+                for (i, row) in tile.chunks_exact_mut(WIDEST).take(rows).enumerate() {
+                    let at = i * self.stride + column + c;
+                    let centred = simd.sub(load(simd, self.x.wrapping_add(at), n), mean);
+                    let mut input = simd.mul_add(centred, scale, beta);
+                    if !self.other.is_null() {
+                        input = simd.add(input, load(simd, self.other.wrapping_add(at), n));
+                    }
+                    let g = simd.select_gt(input, zero, simd.load(&row[c..]), zero);
+                    sum = simd.add(sum, g);
+                    product = simd.mul_add(g, centred, product);
+                    simd.store(g, &mut row[c..]);
+                }
             }
+            simd.store(sum, sums);
+            simd.store(product, products);
         }
     }
+}
 
-    /// Of each row its `V`-th register, with `n` live columns from `column` on.
-    ///
-    /// # Safety
-    /// As for [`pass`](Self::pass).
-    #[inline(always)]
-    unsafe fn pass_register<S: Simd<T>, const ROWS: usize, const VECTORS: usize, const V: usize>(
-        &self,
-        simd: S,
-        tile: &mut [[S::V; VECTORS]; ROWS],
-        (column, n): (usize, usize),
-        lines: &mut Lines<T>,
-    ) {
-        const { assert!(ROWS <= 14, "rows that are written out") };
-        let zero = simd.splat(T::ZERO);
-        let (sums, products) = (&mut lines.sums[V * S::LANES..], &mut lines.products[V * S::LANES..]);
-        let (mut sum, mut product) = (simd.load(sums), simd.load(products));
-        // SAFETY: the caller's promise, and what the pointers are.
-        unsafe {
-            let mean = load(simd, self.mean.add(column), n);
-            let known = self.scale.is_null();
-            let coefficient = |numbers: *const T| if known { zero } else { load(simd, numbers.add(column), n) };
-            let (scale, beta) = (coefficient(self.scale), coefficient(self.beta));
-            each_row!(ROWS, |I| {
-                let at = I * self.stride + column;
-                let centred = simd.sub(load(simd, self.x.wrapping_add(at), n), mean);
-                let mut input = simd.mul_add(centred, scale, beta);
-                if !self.other.is_null() {
-                    input = simd.add(input, load(simd, self.other.wrapping_add(at), n));
-                }
-                let g = simd.select_gt(input, zero, tile[I][V], zero);
-                sum = simd.add(sum, g);
-                product = simd.mul_add(g, centred, product);
-                tile[I][V] = g;
-            });
+/// Stores a tile that waited, rows [`WIDEST`] apart, in its place.
+///
+/// # Safety
+/// As for [`tile::gather`](super::tile::gather), with these rows for the block's.
+#[inline(always)]
+pub(super) unsafe fn put<T: Element, S: Simd<T>>(simd: S, tile: &[T], block: &Block<'_, T>, rows: usize) {
+    for (i, row) in tile.chunks_exact(WIDEST).take(rows).enumerate() {
+        for c in (0..block.live).step_by(S::LANES) {
+            // SAFETY: the caller's promise; `live` columns are the block's.
+            unsafe {
+                let out = block.out.add(*block.targets.add(i) + block.column + c);
+                store(simd, simd.load(&row[c..]), out, S::LANES.min(block.live - c));
+            }
         }
-        simd.store(sum, sums);
-        simd.store(product, products);
     }
 }

@@ -10,11 +10,11 @@
 
 use std::ops::Range;
 
-use super::counts::{Counting, Counts};
-use super::gate::Gate;
+use super::counts::{Counting, Counts, WIDEST};
+use super::gate::{self, Gate};
 use super::grid::Pixels;
 pub use super::tile::Finish;
-use super::tile::{self, Block, with_tile};
+use super::tile::{self, Block, MOST_ROWS, with_tile};
 use super::{Grid, Packed, Shared, pointers};
 use crate::memory::Scratch;
 use crate::ops::Activation;
@@ -349,6 +349,7 @@ impl<T: Element, const GATED: bool> Tiles<'_, T, GATED> {
         let column = this.column + first_column;
         let place = finish.and_then(|finish| finish.counts);
         let gate = this.gate.filter(|_| GATED && finish.is_some()).map(|(gate, first)| gate.rows(first, column));
+        let mut aside = [T::ZERO; MOST_ROWS * WIDEST];
         let mut counting = place.map(|place| Counting::new(place.at(0, 0, column)));
         for t in 0..tiles {
             let tile = cut(rows, tiles, t);
@@ -356,6 +357,7 @@ impl<T: Element, const GATED: bool> Tiles<'_, T, GATED> {
             // The first panel is the first to read the next tile's rows.
             let fetches = this.taps == 1 && panel == this.panels.start && tile.end < rows;
             let ahead = || std::array::from_fn(|i| sources[(tile.end + i).min(rows - 1)]);
+            let rows_of_gate = gate.map(|gate| gate.from(tile.start));
             let mut block = Block {
                 sources: sources[tile.start..].as_ptr(),
                 stride: rows,
@@ -369,7 +371,7 @@ impl<T: Element, const GATED: bool> Tiles<'_, T, GATED> {
                 live,
                 first,
                 counts: counting.as_mut().map(Counting::lines),
-                gate: gate.map(|gate| gate.from(tile.start)),
+                gate: rows_of_gate.map(|gate| (gate, aside.as_mut_ptr())),
                 finish,
                 a_ahead: fetches.then(ahead),
                 b_ahead: b_next.wrapping_add(t % fetchers * size / fetchers),
@@ -378,6 +380,10 @@ impl<T: Element, const GATED: bool> Tiles<'_, T, GATED> {
             // counts have the output's columns, of which each panel has its own.
             unsafe {
                 with_tile!(S, tile.len(), vectors, |R, V| tile::gather::<T, S, R, V, GATED>(simd, &mut block));
+                if let (Some(gate), Some((lines, _))) = (rows_of_gate, &mut block.counts) {
+                    gate.pass(simd, &mut aside, tile.len(), (column, live), lines);
+                    gate::put(simd, &aside, &block, tile.len());
+                }
                 if let Some(curve) = finish.and_then(|finish| finish.curve) {
                     tile::bend(simd, curve, &block, tile.len());
                 }

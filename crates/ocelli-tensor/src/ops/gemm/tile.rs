@@ -8,7 +8,7 @@
 #![allow(clippy::needless_range_loop)]
 
 use super::ahead::Ahead;
-use super::counts::{Lines, Place};
+use super::counts::{Lines, Place, WIDEST};
 use super::gate::PartRows;
 use crate::Element;
 use crate::ops::Activation;
@@ -49,8 +49,8 @@ pub(super) struct Block<'a, T> {
     pub finish: Option<&'a Finish<T>>,
     /// Sums over the rows that C is added to in the end, and whether it is the first tile.
     pub counts: Option<(&'a mut Lines<T>, bool)>,
-    /// What C has to [pass](PartRows::pass) before.
-    pub gate: Option<PartRows<T>>,
+    /// What the tile has to [pass](PartRows::pass) before it is stored, and where it waits for that, rows [`WIDEST`] apart.
+    pub gate: Option<(PartRows<T>, *mut T)>,
     /// Where cache lines of B are fetched for later, and rows of A whose same `k` are, if any.
     pub b_ahead: *const T,
     pub a_ahead: Option<[*const T; ROWS_AHEAD]>,
@@ -80,6 +80,7 @@ pub(super) unsafe fn gather<T: Element, S: Simd<T>, const ROWS: usize, const VEC
     simd: S,
     block: &mut Block<'_, T>,
 ) {
+    const { assert!(S::TILE_ROWS <= MOST_ROWS) }
     let gate = if GATED { block.gate } else { None };
     let width = S::LANES * S::TILE_VECTORS;
     // While a line of each row is read, a line of each row ahead is fetched, some at every turn of the loop.
@@ -137,7 +138,7 @@ pub(super) unsafe fn gather<T: Element, S: Simd<T>, const ROWS: usize, const VEC
                             simd.prefetch(residual.wrapping_add(place));
                             simd.prefetch(residual.wrapping_add(place + block.live - 1));
                         }
-                        if let Some(gate) = &gate {
+                        if let Some((gate, _)) = &gate {
                             gate.fetch(simd, i, block.column, block.live);
                         }
                     }
@@ -158,11 +159,10 @@ pub(super) unsafe fn gather<T: Element, S: Simd<T>, const ROWS: usize, const VEC
         if let Some(finish) = block.finish {
             self::finish(simd, finish, block, &mut acc, last);
         }
-        if let Some((lines, first)) = &mut block.counts {
-            match &gate {
-                Some(gate) => gate.pass(simd, &mut acc, (block.column, last), lines),
-                None => lines.add(simd, &acc, *first),
-            }
+        if let Some((_, aside)) = gate {
+            out = std::array::from_fn(|i| aside.add(i * WIDEST));
+        } else if let Some((lines, first)) = &mut block.counts {
+            lines.add(simd, &acc, *first);
         }
         for i in 0..ROWS {
             for v in 0..VECTORS {
@@ -361,6 +361,9 @@ pub(super) unsafe fn store<T: Element, S: Simd<T>>(simd: S, v: S::V, dst: *mut T
     // SAFETY: the caller's promise.
     unsafe { if lanes == S::LANES { simd.store_ptr(v, dst) } else { simd.store_partial_ptr(v, dst, lanes) } }
 }
+
+/// Rows of the largest tile.
+pub(super) const MOST_ROWS: usize = 14;
 
 /// Calls `$f::<T, S, ROWS, VECTORS …>` for run-time numbers of rows and registers, of which a token has at most
 /// `TILE_ROWS` and `TILE_VECTORS`; larger variants vanish at compile time.
