@@ -33,7 +33,7 @@ pub use op::{Cost, Gradients, Op};
 pub use parameter::Parameter;
 pub use plan::{Plan, QuantizedPlan};
 pub use profile::{Timed, profile};
-pub use target::{Gate, Joined, Target};
+pub use target::{Gate, Known, Target};
 pub use trace::{Entry, Trace, scope, trace};
 pub use var::Var;
 

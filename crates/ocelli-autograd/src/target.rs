@@ -97,11 +97,11 @@ pub struct Gate<T: Element = f32> {
     /// Added to the variance.
     pub eps: f64,
     /// If there is a residual, that, or in place of it the value.
-    pub joined: Option<Joined<T>>,
+    pub known: Option<Known<T>>,
 }
 
 /// What the ReLU's input is known from, besides x.
-pub enum Joined<T: Element = f32> {
+pub enum Known<T: Element = f32> {
     /// The residual.
     Residual(Tensor<T>),
     /// The value.
@@ -114,16 +114,16 @@ impl<T: Element> Gate<T> {
         ops::Gate {
             parts: &self.parts,
             normalization: self.stats.normalization(&self.gamma, &self.beta, self.eps),
-            recompute: self.joined.as_ref().map_or(ops::Recompute::Normalized, Joined::recompute),
+            recompute: self.known.as_ref().map_or(ops::Recompute::Normalized, Known::recompute),
         }
     }
 }
 
-impl<T: Element> Joined<T> {
+impl<T: Element> Known<T> {
     pub(crate) fn recompute(&self) -> ops::Recompute<'_, T> {
         match self {
-            Joined::Residual(residual) => ops::Recompute::Residual(residual),
-            Joined::Output(y) => ops::Recompute::Output(y),
+            Known::Residual(residual) => ops::Recompute::Residual(residual),
+            Known::Output(y) => ops::Recompute::Output(y),
         }
     }
 }

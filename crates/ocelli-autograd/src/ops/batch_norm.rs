@@ -5,7 +5,7 @@
 use ocelli_tensor::ops::{self, Activation, GradientSums, Normalization, Recompute};
 use ocelli_tensor::{Element, Tensor};
 
-use crate::{Gate, Gradients, Joined, Kept, Op, Pass, Result, Target, Var, profile};
+use crate::{Gate, Gradients, Kept, Known, Op, Pass, Result, Target, Var, profile};
 
 /// Normalisation by the statistics of the batch, with what follows it, in one pass. The inputs are x, γ, β, and the
 /// residual if there is one. A plan of a pass in training keeps the statistics of the traced batch.
@@ -54,13 +54,13 @@ enum Behind<T: Element> {
 }
 
 impl<T: Element> Behind<T> {
-    fn value(&self) -> Result<Option<Joined<T>>> {
+    fn value(&self) -> Result<Option<Known<T>>> {
         Ok(match self {
             Behind::Nothing => None,
-            Behind::Residual(residual) => Some(Joined::Residual(residual.value()?)),
+            Behind::Residual(residual) => Some(Known::Residual(residual.value()?)),
             Behind::Output { y, residual } => Some(match y.at_hand() {
-                Some(y) => Joined::Output(y),
-                None => Joined::Residual(residual.value()?),
+                Some(y) => Known::Output(y),
+                None => Known::Residual(residual.value()?),
             }),
         })
     }
@@ -126,8 +126,8 @@ impl<T: Element> Op<T> for BatchNorm<T> {
         let gradients = match sums {
             Some(sums) => ops::batch_norm_gated_backward(&x, normalization, dy, sums, onto),
             None => {
-                let joined = behind.value()?;
-                let recompute = joined.as_ref().map_or(Recompute::Normalized, Joined::recompute);
+                let known = behind.value()?;
+                let recompute = known.as_ref().map_or(Recompute::Normalized, Known::recompute);
                 ops::batch_norm_act_backward(&x, normalization, self.activation, recompute, dy, onto)
             }
         }?;
@@ -145,7 +145,7 @@ impl<T: Element> Op<T> for BatchNorm<T> {
             gamma: gamma.clone(),
             beta: beta.clone(),
             eps: self.eps,
-            joined: behind.value()?,
+            known: behind.value()?,
         }))
     }
 

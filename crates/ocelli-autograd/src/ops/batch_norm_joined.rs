@@ -74,7 +74,7 @@ impl<T: Element> Op<T> for BatchNormJoined<T> {
             gamma: saved.gamma.clone(),
             beta: saved.beta.clone(),
             eps: self.eps,
-            joined: None,
+            known: None,
         }))
     }
 

@@ -9,9 +9,9 @@ use crate::ops::gemm::Grid;
 use crate::ops::gemm::gather::{Epilogue, Rows, gather_counted};
 use crate::{Element, Error, Result, Shape, Tensor};
 
-/// As [`conv2d_backward_input`], or added to `onto` if that is something, for an input that came through a `gate`: only what
-/// passes the gate, and the sums of that. `None` if the algorithm cannot do this without another pass; then `onto` is
-/// where it was.
+/// As [`conv2d_backward_input`](super::conv2d_backward_input), or added to `onto` if that is something, for an input that came
+/// through a `gate`: only what passes the gate, and the sums of that. `None` if the algorithm cannot do this without
+/// another pass; then `onto` is where it was.
 pub fn conv2d_backward_input_gated<T: Element>(
     onto: &mut Option<Tensor<T>>,
     dy: &Tensor<T>,

@@ -1,6 +1,6 @@
 //! What a gathered product does when it is the gradient behind a batch norm with a rectifier: that gradient is wanted only
-//! where the rectifier let its input through, and with its column sums. Both are taken from a
-//! tile before it is stored, so that the norm's backward pass need not read the gradient and its own input for them.
+//! where the rectifier let its input through, and with its column sums. Both are taken from a tile before it is stored, so
+//! that the norm's backward pass need not read the gradient and its own input for them.
 //!
 //! A tile waits for that in memory of its own, not in its registers, which a loop this long would leave too few for, nor in
 //! its place in C: addresses there differ from those of the norm's input by whole pages, mostly, and loads that look like
