@@ -2,7 +2,7 @@
 //! come without another pass over memory, as do the sums that its gradients need.
 
 use super::gate::Gate;
-use super::gather::cut;
+use super::pieces::cut;
 use crate::Element;
 use crate::memory::Buffer;
 use crate::ops::batch_norm::Part;

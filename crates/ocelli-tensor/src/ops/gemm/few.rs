@@ -12,7 +12,7 @@
 
 use std::ops::Range;
 
-use super::gather::cut;
+use super::pieces::cut;
 use super::tile::{load, store, with_tile};
 use super::{Matrix, Packed, Shared};
 use crate::simd::{Kernel, Simd};

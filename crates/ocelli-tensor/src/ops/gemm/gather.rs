@@ -13,6 +13,7 @@ use std::ops::Range;
 use super::counts::{Counting, Counts, WIDEST};
 use super::gate::{self, Gate};
 use super::grid::Pixels;
+use super::pieces::{COUNTED_TASKS, Pieces, ROWS_BYTES, TASKS, cut};
 pub use super::tile::Finish;
 use super::tile::{self, Block, MOST_ROWS, with_tile};
 use super::{Grid, Packed, Shared, pointers};
@@ -24,21 +25,10 @@ use crate::{Element, threads};
 /// Bytes of a panel that are multiplied at a time. As much as most first-level caches hold: it is read in order, so that
 /// what doesn't fit comes from the second level in time, while a smaller block would load and store C more often.
 const DEPTH_BYTES: usize = 32 * 1024;
-/// Bytes of A that are walked again for every panel, meant to stay in the second-level cache.
-const ROWS_BYTES: usize = 256 * 1024;
-/// Rows that a task has if there are as many: fewer would read B too often.
-const LEAST_ROWS: usize = 112;
 /// Bytes from a line of a first-level cache to the next of its set, and the rows of A whose lines a set can hold beside one
 /// of B: the cache has 8 ways or more.
 const SET_BYTES: usize = 4096;
 const SET_ROWS: usize = 7;
-/// Tasks for each thread, if a product is large enough, and the multiply-adds or, where rows are few, the bytes of B that
-/// make a task worth it. They add nothing up, so that their number may depend on that of the threads.
-const TASKS: usize = 4;
-const TASK_MACS: usize = 1 << 19;
-const TASK_BYTES: usize = 64 * 1024;
-/// Tasks of a product whose rows are summed, so that the parts of the rows do not depend on the number of threads.
-const COUNTED_TASKS: usize = 8;
 
 /// The left operand: rows of `columns` elements, of which group `g` reads `k` from `g · k` on.
 #[derive(Clone, Copy)]
@@ -169,47 +159,6 @@ fn block_depth<T: Element>(b: &Packed<T>) -> usize {
     DEPTH_BYTES / (b.width * size_of::<T>())
 }
 
-/// How many pieces the rows and the panels are cut into.
-struct Pieces {
-    row_chunks: usize,
-    panel_groups: usize,
-}
-
-impl Pieces {
-    /// At most so many `tasks`, or as many as keep A in the cache.
-    fn new<T: Element>(rows: usize, k: usize, b: &Packed<T>, tasks: usize) -> Self {
-        let a_bytes = rows * k * size_of::<T>();
-        let (macs, b_bytes) = (rows * b.depth * b.columns, b.depth * b.columns * size_of::<T>());
-        let wanted = (macs / TASK_MACS).max(b_bytes / TASK_BYTES).clamp(1, tasks).div_ceil(b.groups);
-        let mut row_chunks = a_bytes.div_ceil(ROWS_BYTES).min(rows / LEAST_ROWS).max(1);
-        let mut panel_groups = 1;
-        // Cutting rows makes every task read all of B, cutting panels all of A: cut what is larger.
-        while row_chunks * panel_groups < wanted {
-            if a_bytes / row_chunks < b_bytes / panel_groups && panel_groups * 2 <= b.panels() {
-                panel_groups *= 2;
-            } else if row_chunks * 32 <= rows {
-                row_chunks *= 2;
-            } else {
-                break;
-            }
-        }
-        Pieces { row_chunks, panel_groups }
-    }
-
-    /// With the panels cut further, into so many tasks if there are enough.
-    fn cut_panels<T: Element>(mut self, b: &Packed<T>, tasks: usize) -> Self {
-        while self.row_chunks * self.panel_groups * b.groups < tasks && self.panel_groups * 2 <= b.panels() {
-            self.panel_groups *= 2;
-        }
-        self
-    }
-}
-
-/// Piece `i` of `0..n` cut into nearly equal `pieces`.
-pub(crate) fn cut(n: usize, pieces: usize, i: usize) -> Range<usize> {
-    n * i / pieces..n * (i + 1) / pieces
-}
-
 struct Task<'a, T: Element> {
     grid: &'a Grid,
     a: Rows<'a, T>,
@@ -314,8 +263,11 @@ impl<T: Element, const GATED: bool> Kernel<T> for Tiles<'_, T, GATED> {
                             [panel, tap_end, from]
                         } else if panel + 1 < panels.end {
                             [panel + 1, 0, from]
+                        } else if to < k {
+                            [panels.start, 0, to]
                         } else {
-                            [panels.start, 0, if to < k { to } else { 0 }]
+                            // The next task's, if it has the next panels.
+                            [if panels.end < self.0.b.panels() { panels.end } else { panels.start }, 0, 0]
                         };
                         self.block(simd, panel, tap..tap_end, k_start..k_end, self.b_rows(next));
                     }

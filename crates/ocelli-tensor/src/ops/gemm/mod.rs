@@ -7,7 +7,7 @@
 //! Matrix products of few rows have a form of their own, [`few`], without packing.
 //!
 //! [`grid`] says which pixel is whose source, [`tile`] holds the register tiles, and the loops around them stand in
-//! `gather` and `reduce`. Each C element is summed by one task in one order, whatever the number of threads.
+//! `gather` and `reduce`; [`pieces`] divides them into tasks. Each C element is summed by one task in one order, whatever the number of threads.
 
 mod ahead;
 pub(crate) mod counts;
@@ -16,13 +16,14 @@ pub(crate) mod gate;
 pub(crate) mod gather;
 pub(crate) mod grid;
 pub(crate) mod pack;
+mod pieces;
 pub(crate) mod reduce;
 mod tile;
 pub(crate) mod transpose;
 
-pub(crate) use gather::cut;
 pub(crate) use grid::Grid;
 pub(crate) use pack::{Matrix, Packed};
+pub(crate) use pieces::cut;
 pub(crate) use tile::with_tile;
 
 use crate::memory::Scratch;

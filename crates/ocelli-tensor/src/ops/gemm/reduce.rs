@@ -7,8 +7,9 @@
 use std::ops::Range;
 
 use super::ahead::Ahead;
-use super::gather::{Rows, cut};
+use super::gather::Rows;
 use super::grid::Pixels;
+use super::pieces::cut;
 use super::tile::{self, Strip, UNROLL, with_tile};
 use super::{Grid, Shared, pointers};
 use crate::memory::Scratch;

@@ -135,7 +135,11 @@ fn run<T: Element>(
             shared.resize([planes::elements(frequencies, count, cin, row_width)]),
             [frequencies, count, cin, row_width],
         );
-        let chunks = (count * cin).div_ceil(TASK_CHANNELS).min(count);
+        let chunks = match (count * cin).div_ceil(TASK_CHANNELS) {
+            1 => 1,
+            // Even, so that no thread does one more of a few than another.
+            chunks => chunks.next_multiple_of(2).min(count),
+        };
         threads::for_each(chunks, |i| {
             let tiles = cut(count, chunks, i);
             pass.dispatch(Step::Input { first: tiles.start, tiles, v });
