@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use ocelli_tensor::ops::{Activation, Window};
+use ocelli_tensor::ops::{Activation, PackedConv, Window};
 use ocelli_tensor::{Element, Shape, Tensor};
 
 use super::role::{Convolution, Role};
@@ -46,6 +46,8 @@ pub(super) enum Action<T: Element> {
     Widen(usize),
     /// Puts the inputs' columns into the output, which is there already, from that column on.
     Append(usize),
+    /// Makes some columns of a value: so many it has, and from which on they are.
+    Slice(PackedConv<T>, [usize; 2]),
 }
 
 impl<T: Element> Node<T> {
@@ -57,6 +59,7 @@ impl<T: Element> Node<T> {
     pub fn workspace(&self) -> usize {
         match &self.action {
             Action::Run(step) | Action::Concat(step) => step.workspace(),
+            Action::Slice(conv, _) => conv.workspace(),
             Action::Widen(_) | Action::Append(_) => 0,
         }
     }

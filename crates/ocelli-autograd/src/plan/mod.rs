@@ -10,6 +10,7 @@ mod int8;
 mod layout;
 mod pair;
 mod role;
+mod slice;
 mod step;
 
 use std::fmt;
@@ -98,6 +99,7 @@ impl<T: Element> Plan<T> {
         let mut fusion = fuse::fuse(trace, input.id(), output.id(), false)?;
         pair::pair(&mut fusion);
         grow::grow(&mut fusion);
+        slice::slice(&mut fusion);
         let Fusion { nodes, output } = fusion;
         let Layout { values, workspaces, places } = Layout::new(&nodes, output.id());
         let source = |operand: Operand<T>| match operand {
@@ -215,9 +217,14 @@ impl<T: Element> Planned<T> {
     fn run(&self, inputs: &[&Tensor<T>], workspace: &mut Tensor<T>, value: &mut Tensor<T>) -> Result<()> {
         let mut first = match &self.action {
             Action::Run(step) | Action::Concat(step) => return step.run(inputs, workspace, value),
+            Action::Slice(conv, slice) => return Ok(conv.run_columns_into(inputs[0], workspace, value, *slice)?),
             Action::Append(first) => *first,
             Action::Widen(columns) => {
-                value.resize(inputs[0].shape().with_columns(*columns));
+                let shape = inputs[0].shape().with_columns(*columns);
+                // Other steps may have put their columns there.
+                if *value.shape() != shape {
+                    value.resize(shape);
+                }
                 0
             }
         };
@@ -231,6 +238,7 @@ impl<T: Element> Planned<T> {
     fn algorithm(&self) -> &'static str {
         match &self.action {
             Action::Run(step) | Action::Concat(step) => step.algorithm(),
+            Action::Slice(conv, _) => conv.algorithm(),
             Action::Widen(_) | Action::Append(_) => "in place",
         }
     }

@@ -37,7 +37,9 @@ pub(super) fn max_pool(node: &Node<f32>) -> Option<(Window, bool)> {
 pub(super) fn on_numbers(node: &Node<f32>) -> &dyn Step<f32> {
     match &node.action {
         Action::Run(step) | Action::Concat(step) => &**step,
-        Action::Widen(_) | Action::Append(_) => unreachable!("nothing grows in eight bits"),
+        Action::Widen(_) | Action::Append(_) | Action::Slice(..) => {
+            unreachable!("nothing is put together in eight bits")
+        }
     }
 }
 

@@ -51,11 +51,27 @@ pub(crate) struct Epilogue<'a, T> {
     pub curve: Option<Activation>,
     /// Whether C starts at what the output holds rather than at zero.
     pub onto: bool,
+    /// Where the results lie in the output's rows, if these have other columns too. There is no residual then.
+    pub slice: Option<ColumnSlice>,
+}
+
+/// The columns of wider rows from `first` on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ColumnSlice {
+    pub columns: usize,
+    pub first: usize,
+}
+
+impl ColumnSlice {
+    /// All of so many columns.
+    pub fn whole(columns: usize) -> Self {
+        ColumnSlice { columns, first: 0 }
+    }
 }
 
 impl<T> Epilogue<'_, T> {
     /// Nothing.
-    pub const NONE: Self = Epilogue { bias: None, residual: None, clamp: None, curve: None, onto: false };
+    pub const NONE: Self = Epilogue { bias: None, residual: None, clamp: None, curve: None, onto: false, slice: None };
     /// The product is added to what the output holds.
     pub const ONTO: Self = Epilogue { onto: true, ..Self::NONE };
 }
@@ -64,6 +80,16 @@ impl<T: Copy> Epilogue<'_, T> {
     /// For `len` elements of the output from element `start` on.
     pub fn part(&self, start: usize, len: usize) -> Self {
         Epilogue { residual: self.residual.map(|residual| &residual[start..][..len]), ..*self }
+    }
+
+    /// Where `columns` results lie in an output of so many rows and `len` elements, which fit it.
+    pub fn slice_of(&self, columns: usize, rows: usize, len: usize) -> ColumnSlice {
+        let slice = self.slice.unwrap_or(ColumnSlice::whole(columns));
+        assert!(columns <= slice.columns && slice.first <= slice.columns - columns, "the rows have the columns");
+        assert_eq!(len, rows * slice.columns, "the output has the rows");
+        assert!(self.bias.is_none_or(|bias| bias.len() == columns), "a number a column");
+        assert!(self.residual.is_none_or(|residual| self.slice.is_none() && residual.len() == len));
+        slice
     }
 
     /// As the tiles take it.
@@ -80,7 +106,7 @@ impl<T: Copy> Epilogue<'_, T> {
 }
 
 /// Writes the product of gathered rows of `a` with `b` to the grid's targets in `out`, whose rows have `groups ·
-/// b.columns` elements.
+/// b.columns` elements, or to a slice of its columns if the epilogue says so.
 pub(crate) fn gather<T: Element>(grid: &Grid, a: Rows<'_, T>, b: &Packed<T>, out: &mut [T], epilogue: Epilogue<'_, T>) {
     if grid.len() > 0 && b.columns > 0 {
         let pieces = Pieces::new(grid.len(), a.k, b, TASKS * threads::count());
@@ -117,12 +143,11 @@ fn product<T: Element>(
     assert!(b.depth > 0, "a product without addends is the caller's to zero");
     let out_columns = b.groups * b.columns;
     assert_eq!(b.depth, grid.taps.len() * a.k, "the packed operand has the taps' rows");
-    assert_eq!(out.len(), grid.batch * grid.target[0] * grid.target[1] * out_columns, "the output has the targets");
-    assert!(epilogue.bias.is_none_or(|bias| bias.len() == out_columns));
-    assert!(epilogue.residual.is_none_or(|residual| residual.len() == out.len()));
+    let slice = epilogue.slice_of(out_columns, grid.batch * grid.target[0] * grid.target[1], out.len());
+    assert!(counts.is_none() || epilogue.slice.is_none());
 
     let zeros = Scratch::zeros(a.k);
-    let out = out.as_mut_ptr();
+    let out = out.as_mut_ptr().wrapping_add(slice.first);
     let (mut finish, mut onto) = (epilogue.finish(), epilogue.onto);
     if onto && b.depth <= block_depth(b) && finish.residual.is_null() {
         // A tile that is done in one block adds at its end, when what it adds to has come from memory.
@@ -142,6 +167,7 @@ fn product<T: Element>(
             a,
             b,
             out: out.get(),
+            out_columns: slice.columns,
             finish: Finish { counts: finish.counts.map(|place| place.at(rows_at, out_columns, 0)), ..finish },
             onto,
             gate,
@@ -164,6 +190,8 @@ struct Task<'a, T: Element> {
     a: Rows<'a, T>,
     b: &'a Packed<T>,
     out: *mut T,
+    /// Elements from a row of the output to the next.
+    out_columns: usize,
     finish: Finish<T>,
     onto: bool,
     gate: Option<Gate<'a, T>>,
@@ -181,7 +209,7 @@ impl<T: Element> Task<'_, T> {
         let part = self.group * self.a.k..(self.group + 1) * self.a.k;
         let pixels = Pixels { data: self.a.data, columns: self.a.columns, part, outside: self.zeros };
         self.grid.put_pointers(self.rows.start, rows, &pixels, sources);
-        self.grid.put_targets(self.rows.start, self.b.groups * self.b.columns, &mut targets);
+        self.grid.put_targets(self.rows.start, self.out_columns, &mut targets);
         let panels = Panels {
             sources,
             targets: &targets,

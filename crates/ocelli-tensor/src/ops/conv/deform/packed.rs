@@ -67,7 +67,7 @@ impl<T: Element> PackedDeformConv<T> {
         }
         let (clamp, curve) = clamp_or_curve(self.activation);
         let bias = self.bias.as_ref().map(Tensor::data);
-        let epilogue = Epilogue { bias, residual: residual.map(Tensor::data), clamp, curve, onto: false };
+        let epilogue = Epilogue { bias, residual: residual.map(Tensor::data), clamp, curve, ..Epilogue::NONE };
         y.resize(shape);
         forward(&g, &Field::new(&g, x, offset, mask), &self.weights, y, epilogue);
         Ok(())

@@ -8,7 +8,7 @@ pub use pair::PackedPair;
 
 use super::algorithm::{Algorithm, Pass, choose};
 use super::{Geometry, grouped, pack, source, winograd};
-use crate::ops::gemm::gather::{Epilogue, Rows, gather};
+use crate::ops::gemm::gather::{ColumnSlice, Epilogue, Rows, gather};
 use crate::ops::gemm::{Grid, Packed};
 use crate::ops::{Activation, Window};
 use crate::{Element, Error, Result, Shape, Tensor};
@@ -125,37 +125,80 @@ impl<T: Element> PackedConv<T> {
         workspace: &mut Tensor<T>,
         y: &mut Tensor<T>,
     ) -> Result<()> {
-        let g = Geometry::new("conv2d", x.shape(), &self.w_shape, &self.window, self.groups)?;
+        let g = self.geometry(x)?;
         let shape = Shape::new(&g.y_shape())?;
         if let Some(residual) = residual.filter(|residual| *residual.shape() != shape) {
             return Err(Error::shape("conv2d", "residual", shape, residual.shape()));
         }
         self.check_scale(&g, scale)?;
-        let y = y.resize(shape);
+        self.compute(&g, (x, scale), (residual, None), workspace, y.resize(shape));
+        Ok(())
+    }
+
+    /// Whether it can [write columns](Self::run_columns_into).
+    pub fn writes_columns(&self) -> bool {
+        !self.scaled && matches!(self.weights, Weights::Panels(_) | Weights::Winograd(..))
+    }
+
+    /// As [`run_into`](Self::run_into), to the columns of `y` from `first` on, of which there are to be so many. The others
+    /// keep what they hold if `y` has the right shape, else it is resized.
+    ///
+    /// Errors if they are too few, or unless it [writes columns](Self::writes_columns).
+    pub fn run_columns_into(
+        &self,
+        x: &Tensor<T>,
+        workspace: &mut Tensor<T>,
+        y: &mut Tensor<T>,
+        [columns, first]: [usize; 2],
+    ) -> Result<()> {
+        let g = self.geometry(x)?;
+        if !self.writes_columns() || first.checked_add(g.out_channels).is_none_or(|end| end > columns) {
+            let got = format!("{first}..{first}+{} of {columns}, {}", g.out_channels, self.algorithm());
+            return Err(Error::argument("conv2d", "columns", "that the output has, not grouped or scaled", got));
+        }
+        let shape = Shape::new(&g.y_shape())?.with_columns(columns);
+        let y = if *y.shape() == shape { y.data_mut() } else { y.resize(shape) };
+        self.compute(&g, (x, None), (None, Some(ColumnSlice { columns, first })), workspace, y);
+        Ok(())
+    }
+
+    fn geometry(&self, x: &Tensor<T>) -> Result<Geometry> {
+        Geometry::new("conv2d", x.shape(), &self.w_shape, &self.window, self.groups)
+    }
+
+    /// With operands that have been checked.
+    fn compute(
+        &self,
+        g: &Geometry,
+        (x, scale): (&Tensor<T>, Option<&Tensor<T>>),
+        (residual, slice): (Option<&Tensor<T>>, Option<ColumnSlice>),
+        workspace: &mut Tensor<T>,
+        y: &mut [T],
+    ) {
         let (clamp, curve) = clamp_or_curve(self.activation);
         let bias = self.bias.as_ref().map(Tensor::data);
-        let epilogue = Epilogue { bias, residual: residual.map(Tensor::data), clamp, curve, onto: false };
+        let epilogue = Epilogue { bias, residual: residual.map(Tensor::data), clamp, curve, onto: false, slice };
         let (planned, grid) = &self.planned;
-        let grid = if g == *planned { Cow::Borrowed(grid) } else { Cow::Owned(g.forward_grid(grid.taps.clone())) };
+        let grid = if g == planned { Cow::Borrowed(grid) } else { Cow::Owned(g.forward_grid(grid.taps.clone())) };
         match &self.weights {
             Weights::Panels(packed) if let Some(scale) = scale => {
                 let grid = if g.batch == 1 { grid } else { Cow::Owned(Grid::rows(g.input[0] * g.input[1])) };
                 // (A batch of none has no images of any size.)
-                let size = |tensor: Shape| (tensor.len() / g.batch.max(1)).max(1);
-                let [x, scale] = [x, scale].map(|tensor| tensor.data().chunks_exact(size(*tensor.shape())));
-                for (i, ((x, scale), y)) in x.zip(scale).zip(y.chunks_exact_mut(size(shape))).enumerate() {
+                let size = |data: &[T]| (data.len() / g.batch.max(1)).max(1);
+                let [x, scale] = [x, scale].map(|tensor| tensor.data().chunks_exact(size(tensor.data())));
+                let size = size(y);
+                for (i, ((x, scale), y)) in x.zip(scale).zip(y.chunks_exact_mut(size)).enumerate() {
                     let weights = packed.scaled(scale, workspace);
                     let rows = Rows { data: x, columns: g.in_channels, k: g.in_channels };
                     gather(&grid, rows, &weights, y, epilogue.part(i * y.len(), y.len()));
                 }
             }
-            Weights::Panels(packed) => gather(&grid, source(&g, &grid, x.data(), workspace), packed, y, epilogue),
+            Weights::Panels(packed) => gather(&grid, source(g, &grid, x.data(), workspace), packed, y, epilogue),
             Weights::Winograd(packed, form) => {
-                winograd::forward(&g, x.data(), (packed, *form), workspace, y, epilogue);
+                winograd::forward(g, x.data(), (packed, *form), workspace, y, epilogue);
             }
             Weights::Grouped(filters) => grouped::forward(&grid, x.data(), filters, y, epilogue),
         }
-        Ok(())
     }
 
     fn check_scale(&self, g: &Geometry, scale: Option<&Tensor<T>>) -> Result<()> {
@@ -178,3 +221,6 @@ pub(super) fn clamp_or_curve<T: Element>(activation: Option<Activation>) -> (Opt
         curve => (None, curve),
     }
 }
+
+#[cfg(test)]
+mod tests;

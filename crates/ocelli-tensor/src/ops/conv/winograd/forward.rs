@@ -15,7 +15,7 @@ use super::product::{self, Factor};
 use super::transform::{FIVE_TAPS, INPUTS, Input, Map, OUTPUTS, Output, SMALL_INPUTS, SMALL_OUTPUTS, TAPS, Weight};
 use super::{Form, Geometry, Tiles, weight};
 use crate::memory::Scratch;
-use crate::ops::gemm::gather::Epilogue;
+use crate::ops::gemm::gather::{ColumnSlice, Epilogue};
 use crate::ops::gemm::{Packed, cut};
 use crate::simd::{self, Isa, Kernel, Simd};
 use crate::{Element, Tensor, threads};
@@ -61,7 +61,8 @@ fn owned(tiles: &Tiles) -> bool {
     tiles.len().div_ceil(OWN[0]) >= OWN_TASKS
 }
 
-/// Writes the convolution of `x` with transformed weights to `y` `[N, Ho, Wo, Cout]`. The workspace is resized if needed.
+/// Writes the convolution of `x` with transformed weights to `y` `[N, Ho, Wo, Cout]`, or to a slice of its channels if
+/// the epilogue says so. The workspace is resized if needed.
 pub(in super::super) fn forward<T: Element>(
     g: &Geometry,
     x: &[T],
@@ -103,11 +104,10 @@ fn run<T: Element>(
 ) {
     let (cin, cout, frequencies) = (g.in_channels, g.out_channels, tiles.form.frequencies());
     assert_eq!(x.len(), g.batch * g.input[0] * g.input[1] * cin);
-    assert_eq!(y.len(), g.batch * g.output[0] * g.output[1] * cout);
-    assert!(epilogue.bias.is_none_or(|bias| bias.len() == cout));
-    assert!(epilogue.residual.is_none_or(|residual| residual.len() == y.len()));
+    let slice = epilogue.slice_of(cout, g.batch * g.output[0] * g.output[1], y.len());
     let zeros = Scratch::zeros(cin);
-    let pass = Pass { tiles, x, zeros: &zeros, u, isa, width, y: y.as_mut_ptr(), cin, cout, epilogue };
+    let y = y.as_mut_ptr().wrapping_add(slice.first);
+    let pass = Pass { tiles, x, zeros: &zeros, u, isa, width, y, slice, cin, cout, epilogue };
 
     let count = tiles.len();
     let panels = cout.div_ceil(width);
@@ -179,7 +179,9 @@ struct Pass<'a, T: Element> {
     isa: Isa,
     /// Columns of a panel of U.
     width: usize,
+    /// The first pixel's first output channel, and where these lie in a pixel.
     y: *mut T,
+    slice: ColumnSlice,
     cin: usize,
     cout: usize,
     epilogue: Epilogue<'a, T>,

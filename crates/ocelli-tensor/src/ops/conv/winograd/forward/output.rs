@@ -24,12 +24,10 @@ pub(super) unsafe fn write<T: Element, S: Simd<T>, const IN: usize, const OUT: u
 {
     let (n, [y, x]) = pass.tiles.at(tile);
     let [height, width] = pass.tiles.output;
-    let corner = ((n * height + y) * width + x) * pass.cout;
-    let window = Window {
-        stride: m.stride,
-        size: [OUT.min(height - y), OUT.min(width - x)],
-        pitch: [width * pass.cout, pass.cout],
-    };
+    let columns = pass.slice.columns;
+    let corner = ((n * height + y) * width + x) * columns;
+    let window =
+        Window { stride: m.stride, size: [OUT.min(height - y), OUT.min(width - x)], pitch: [width * columns, columns] };
     for channel in channels.clone().step_by(S::LANES) {
         let (from, n) = (m.at(0, row, channel - channels.start), channels.end - channel);
         // SAFETY: the caller's promise; these channels exist, and m has whole registers.
@@ -72,7 +70,7 @@ impl Window {
     {
         let zero = simd.splat(T::ZERO);
         let mut half = [[zero; IN]; OUT];
-        let Epilogue { bias, residual, clamp, curve, onto } = pass.epilogue;
+        let Epilogue { bias, residual, clamp, curve, onto, .. } = pass.epilogue;
         // Without a clamp: what leaves every number as it is.
         let [low, high] = clamp.unwrap_or([T::NEG_INFINITY, -T::NEG_INFINITY]).map(|bound| simd.splat(bound));
         // SAFETY: the caller's promise; bias and residual are as long as the output's channels and elements (checked in

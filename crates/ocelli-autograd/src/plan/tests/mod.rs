@@ -1,5 +1,7 @@
 //! That plans compute what was recorded, and fuse what they may and nothing else.
 
+mod concat;
+
 use super::*;
 use crate::ops::Window;
 use crate::{Parameter, trace};
@@ -198,44 +200,6 @@ fn pointwise_and_depthwise_convolutions_are_one_step() {
     assert!(plan.to_string().starts_with("conv2d + add + silu\nconv2d + relu\n"), "{plan}");
 }
 
-/// A layer of a DenseNet.
-fn dense(l: &Layers, x: &Var, seed: u64) -> Result<Var> {
-    Var::concat(&[x, &l.conv(&l.norm(x, seed)?.relu()?, 3, seed)?])
-}
-
-#[test]
-fn concatenations_grow_in_place() {
-    let block = |l: &Layers, x: &Var| (1..4).try_fold(x.clone(), |x, seed| dense(l, &x, seed));
-    let x = Var::constant(random([2, 6, 5, 4], 100));
-    let (y, trace) = trace(|| block(&Layers, &x).and_then(|x| Layers.norm(&x, 9)));
-    let plan = Plan::compile(&trace, &x, &y.unwrap()).unwrap();
-    let in_place = plan.steps.iter().filter(|step| step.algorithm() == "in place").count();
-    assert_eq!((in_place, plan.steps.len(), plan.places.len()), (3, 10, 5));
-    // The plan's output may be what has grown, or only some of it, and others may read the whole of it.
-    compiled(|l, x| block(l, x));
-    compiled(|l, x| l.norm(&block(l, x)?, 9)?.relu());
-    compiled(|l, x| l.conv(&block(l, x)?, 2, 9));
-    compiled(|l, x| {
-        let half = dense(l, x, 1)?;
-        dense(l, &dense(l, &half, 2)?, 3)?;
-        Ok(half)
-    });
-}
-
-#[test]
-fn what_a_convolution_reads_does_not_grow() {
-    let text = compiled(|l, x| {
-        let joined = Var::concat(&[x, &l.conv(x, 3, 1)?])?;
-        Var::concat(&[&joined, &l.conv(&joined, 2, 2)?])
-    });
-    assert_eq!(text, "conv2d\nconcat\nconv2d\nconcat\n");
-    // Nor does a concatenation of a value with itself.
-    compiled(|_, x| {
-        let twice = Var::concat(&[x, x])?;
-        Var::concat(&[&twice, &twice])
-    });
-}
-
 #[test]
 fn broadcast_sums_are_no_residuals() {
     let text = compiled(|l, x| {
@@ -345,7 +309,7 @@ fn operations_may_return_their_input() {
 #[test]
 fn many_threads_run_one_plan() {
     let x = Var::constant(random([2, 6, 5, 4], 1));
-    let (y, trace) = trace(|| dense(&Layers, &dense(&Layers, &x, 1)?, 2)?.relu());
+    let (y, trace) = trace(|| concat::dense(&Layers, &concat::dense(&Layers, &x, 1)?, 2)?.relu());
     let y = y.unwrap();
     let plan = Plan::compile(&trace, &x, &y).unwrap();
     let run = || (0..50).for_each(|_| assert!(plan.run(x.value()).unwrap().relative_error(y.value()) < 1e-5));
