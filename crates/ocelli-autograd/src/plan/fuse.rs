@@ -47,7 +47,7 @@ pub(super) enum Action<T: Element> {
     /// Puts the inputs' columns into the output, which is there already, from that column on.
     Append(usize),
     /// Makes some columns of a value: so many it has, and from which on they are.
-    Slice(PackedConv<T>, [usize; 2]),
+    Slice(Box<PackedConv<T>>, [usize; 2]),
 }
 
 impl<T: Element> Node<T> {

@@ -31,7 +31,7 @@ pub(super) fn slice<T: Element>(fusion: &mut Fusion<T>) {
         for (maker, conv) in parts {
             let node = &mut nodes[maker];
             let width = node.shape.columns();
-            node.action = Action::Slice(conv, [shape.columns(), first]);
+            node.action = Action::Slice(Box::new(conv), [shape.columns(), first]);
             (node.output, node.shape) = (whole, shape);
             first += width;
         }
