@@ -15,7 +15,7 @@ use ocelli_tensor::{Shape, Tensor};
 use crate::{Error, Parameter, Var, no_grad};
 
 /// Steps relative to the input's largest magnitude, tried in this order.
-const STEPS: [f64; 4] = [1e-5, 1e-6, 1e-7, 1e-9];
+const STEPS: [f64; 3] = [1e-5, 1e-6, 1e-7];
 
 /// Where a gradient is small beside ⟨|c|, |y|⟩ (often exactly zero, as that of a bias in front of batch normalisation),
 /// differences resolve it only to their rounding error. It is judged on this share of ⟨|c|, |y|⟩ instead.

@@ -99,11 +99,9 @@ fn a_gradient_that_depends_on_the_others_need_is_caught() {
 
 #[test]
 fn a_kink_inside_of_the_step_is_no_mistake() {
-    // A step of 10⁻⁵ from 3·10⁻⁶ crosses the kink at 0, and all but the smallest from 2·10⁻⁹.
-    for near in [3e-6, 2e-9] {
-        let x = Tensor::from_slice([2], &[near, 1.0]).unwrap();
-        gradcheck(&[x], |v| v[0].relu()).unwrap();
-    }
+    // A step of 10⁻⁵ from 3·10⁻⁶ crosses the kink at 0.
+    let x = Tensor::from_slice([2], &[3e-6, 1.0]).unwrap();
+    gradcheck(&[x], |v| v[0].relu()).unwrap();
 }
 
 #[test]
