@@ -16,6 +16,16 @@ pub(super) struct Fusion<T: Element> {
     pub output: Operand<T>,
 }
 
+impl<T: Element> Fusion<T> {
+    /// How often each value is read, as the plan's output too.
+    pub fn readers(&self) -> HashMap<u64, usize> {
+        let mut readers = HashMap::new();
+        let ids = self.nodes.iter().flat_map(|node| &node.inputs).chain([&self.output]).filter_map(Operand::id);
+        ids.for_each(|id| *readers.entry(id).or_default() += 1);
+        readers
+    }
+}
+
 pub(super) struct Node<T: Element> {
     pub label: String,
     pub action: Action<T>,
@@ -61,6 +71,14 @@ impl<T: Element> Node<T> {
             Action::Run(step) | Action::Concat(step) => step.workspace(),
             Action::Slice(conv, _) => conv.workspace(),
             Action::Widen(_) | Action::Append(_) => 0,
+        }
+    }
+
+    /// The convolution that the step is, if it adds no residual.
+    pub fn convolution(&self) -> Option<&PackedConv<T>> {
+        match &self.action {
+            Action::Run(step) if self.inputs.len() == 1 => step.convolution(),
+            _ => None,
         }
     }
 

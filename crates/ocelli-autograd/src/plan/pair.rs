@@ -1,19 +1,15 @@
 //! Pointwise convolutions and the depthwise ones behind them, as MobileNets and EfficientNets have them, made one step: the
 //! many channels between them are never a value.
 
-use std::collections::HashMap;
-
 use ocelli_tensor::Element;
-use ocelli_tensor::ops::{PackedConv, PackedPair};
+use ocelli_tensor::ops::PackedPair;
 
-use super::fuse::{Action, Fusion, Node, Operand};
+use super::fuse::{Action, Fusion, Node};
 use crate::Cost;
 
 /// Joins each such pair whose first convolution nothing else reads, where that is faster.
 pub(super) fn pair<T: Element>(fusion: &mut Fusion<T>) {
-    let mut readers: HashMap<u64, usize> = HashMap::new();
-    let ids = fusion.nodes.iter().flat_map(|node| &node.inputs).chain([&fusion.output]).filter_map(Operand::id);
-    ids.for_each(|id| *readers.entry(id).or_default() += 1);
+    let readers = fusion.readers();
     let mut nodes: Vec<Node<T>> = Vec::with_capacity(fusion.nodes.len());
     for node in fusion.nodes.drain(..) {
         let first = nodes.iter().rposition(|first| node.inputs[0].id() == Some(first.output));
@@ -29,15 +25,7 @@ pub(super) fn pair<T: Element>(fusion: &mut Fusion<T>) {
 
 /// The convolutions of two steps as one.
 fn packed<T: Element>(first: &Node<T>, second: &Node<T>) -> Option<PackedPair<T>> {
-    PackedPair::new(convolution(first)?, convolution(second)?)
-}
-
-/// The convolution that a step is, if it adds no residual.
-fn convolution<T: Element>(node: &Node<T>) -> Option<&PackedConv<T>> {
-    match &node.action {
-        Action::Run(step) if node.inputs.len() == 1 => step.convolution(),
-        _ => None,
-    }
+    PackedPair::new(first.convolution()?, second.convolution()?)
 }
 
 fn joined<T: Element>(first: Node<T>, second: Node<T>, pair: PackedPair<T>) -> Node<T> {

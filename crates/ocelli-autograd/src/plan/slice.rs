@@ -9,11 +9,8 @@ use super::fuse::{Action, Fusion, Node, Operand};
 
 /// Leaves out each concatenation all of whose parts are convolutions that nothing else reads.
 pub(super) fn slice<T: Element>(fusion: &mut Fusion<T>) {
-    let nodes = &mut fusion.nodes;
+    let (readers, nodes) = (fusion.readers(), &mut fusion.nodes);
     let made: HashMap<u64, usize> = nodes.iter().enumerate().map(|(i, node)| (node.output, i)).collect();
-    let mut readers: HashMap<u64, usize> = HashMap::new();
-    let ids = nodes.iter().flat_map(|node| &node.inputs).chain([&fusion.output]).filter_map(Operand::id);
-    ids.for_each(|id| *readers.entry(id).or_default() += 1);
     let mut left = vec![true; nodes.len()];
     for i in 0..nodes.len() {
         let mut first = match &nodes[i].action {
@@ -41,12 +38,7 @@ pub(super) fn slice<T: Element>(fusion: &mut Fusion<T>) {
     nodes.retain(|_| left.next() == Some(true));
 }
 
-/// The convolution of images that a step is, if it adds no residual and can write columns.
+/// The convolution of images that a step is, if it can write columns.
 fn convolution<T: Element>(node: &Node<T>) -> Option<&PackedConv<T>> {
-    match &node.action {
-        Action::Run(step) if node.inputs.len() == 1 && node.shape.rank() == 4 => {
-            step.convolution().filter(|conv| conv.writes_columns())
-        }
-        _ => None,
-    }
+    node.convolution().filter(|conv| conv.writes_columns() && node.shape.rank() == 4)
 }

@@ -7,7 +7,8 @@
 //! Matrix products of few rows have a form of their own, [`few`], without packing.
 //!
 //! [`grid`] says which pixel is whose source, [`tile`] holds the register tiles, and the loops around them stand in
-//! `gather` and `reduce`; [`pieces`] divides them into tasks. Each C element is summed by one task in one order, whatever the number of threads.
+//! `gather` and `reduce`; [`pieces`] divides gathered ones into tasks. Each C element is summed by one task in one order,
+//! whatever the number of threads.
 
 mod ahead;
 pub(crate) mod counts;
