@@ -5,7 +5,7 @@ use std::iter::Sum;
 use std::ops::{Add, AddAssign, Div, Mul, MulAssign, Neg, Sub, SubAssign};
 
 use crate::ops::conv::{deform, grouped, winograd};
-use crate::ops::gemm::{few, gather, reduce, transpose};
+use crate::ops::gemm::{compact, few, gather, reduce, transpose};
 use crate::ops::{batch_norm, concat, cross_entropy, dropout, local_response_norm, pool, softmax};
 use crate::simd::{self, Isa, Kernel};
 
@@ -75,6 +75,10 @@ mod sealed {
         /// # Safety
         /// That of [`reduce::Strips::run`].
         unsafe fn reduce(strips: reduce::Strips<'_, Self>);
+        /// Runs panels of a product with a compact matrix.
+        fn compact_product(panels: compact::Panels<'_, Self>)
+        where
+            Self: Element;
         /// Computes a row of a convolution of narrow groups.
         ///
         /// # Safety
@@ -157,6 +161,9 @@ macro_rules! element {
             }
             unsafe fn reduce(strips: reduce::Strips<'_, Self>) {
                 $dispatch(simd::current(), reduce::Tiles(strips));
+            }
+            fn compact_product(panels: compact::Panels<'_, Self>) {
+                $dispatch(panels.isa(), panels);
             }
             unsafe fn grouped_row(row: grouped::Row<'_, Self>) {
                 // SAFETY: passed on.

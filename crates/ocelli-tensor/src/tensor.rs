@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::memory::Buffer;
+use crate::ops::gemm::transpose::Transpose;
 use crate::{Element, Error, Result, Shape, threads};
 
 /// A dense array of up to six dimensions, contiguous and row-major, 64-byte aligned.
@@ -172,13 +173,26 @@ impl<T: Element> Tensor<T> {
         let dims: Vec<usize> = order.iter().map(|&d| self.shape[d]).collect();
         let steps: Vec<usize> = order.iter().map(|&d| strides[d]).collect();
         let mut out = Self::scratch(Shape::new(&dims)?);
-        let Some((&columns, outer)) = dims.split_last() else { return Ok(self.clone()) };
-        let source = self.data();
+        let (Some((&columns, outer)), false) = (dims.split_last(), out.is_empty()) else { return Ok(self.clone()) };
+        // Planes of the result's columns and that dimension whose elements are neighbours here, the columns if no other.
+        let plane = (0..rank - 1).find(|&d| steps[d] == 1 && dims[d] > 1).unwrap_or(rank - 1);
+        let (from, from_stride) = (self.data(), steps[rank - 1]);
+        let to_stride = dims[plane + 1..].iter().product();
         let mut index = vec![0; outer.len()];
-        for row in out.data_mut().chunks_exact_mut(columns.max(1)) {
-            let start: usize = index.iter().zip(&steps).map(|(i, s)| i * s).sum();
-            let step = steps[rank - 1];
-            row.iter_mut().enumerate().for_each(|(c, x)| *x = source[start + c * step]);
+        for start in (0..out.len()).step_by(columns) {
+            let source: usize = index.iter().zip(&steps).map(|(i, s)| i * s).sum();
+            let to = &mut out.data_mut()[start..];
+            if plane == rank - 1 {
+                to[..columns].iter_mut().zip(from[source..].iter().step_by(from_stride)).for_each(|(to, &x)| *to = x);
+            } else if index[plane] == 0 {
+                // Of few rows at a time: each lies in a page of its own.
+                const ROWS: usize = 256;
+                for first in (0..columns).step_by(ROWS) {
+                    let (from, to) = (&from[source + first * from_stride..], &mut to[first..]);
+                    let size = [ROWS.min(columns - first), dims[plane]];
+                    T::transpose(Transpose { from, from_stride, to, to_stride, size });
+                }
+            }
             for d in (0..outer.len()).rev() {
                 index[d] += 1;
                 if index[d] < outer[d] {
@@ -258,6 +272,31 @@ mod tests {
         assert_eq!(y.data()[1], 20.0);
         assert_eq!(y.permute(&[0, 3, 1, 2]).unwrap(), x);
         assert!(x.permute(&[0, 1, 2]).is_err() && x.permute(&[0, 0, 1, 2]).is_err());
+    }
+
+    #[test]
+    fn permute_finds_every_element() {
+        let all = |dims: &[usize], order: &[usize]| {
+            let x = Tensor::from_fn(Shape::new(dims).unwrap(), |i| i as f32);
+            let y = x.permute(order).unwrap();
+            let mut expected = Vec::new();
+            for i in 0..y.len() {
+                let (mut rest, mut index) = (i, vec![0; dims.len()]);
+                for &d in order.iter().rev() {
+                    (index[d], rest) = (rest % dims[d], rest / dims[d]);
+                }
+                expected.push(index.iter().zip(dims).fold(0, |at, (i, n)| at * n + i) as f32);
+            }
+            assert_eq!(y.data(), expected, "{dims:?} {order:?}");
+        };
+        all(&[300, 37], &[1, 0]);
+        all(&[300, 37], &[0, 1]);
+        all(&[19, 1], &[1, 0]);
+        for dims in [[5, 6, 3, 3], [33, 40, 1, 1], [17, 1, 5, 5], [1, 3, 20, 18], [3, 0, 2, 2]] {
+            for order in [[2, 3, 1, 0], [3, 2, 0, 1], [0, 2, 3, 1], [0, 3, 1, 2], [0, 1, 2, 3], [1, 0, 3, 2]] {
+                all(&dims, &order);
+            }
+        }
     }
 
     #[test]

@@ -126,6 +126,26 @@ impl Simd<f32> for Avx2 {
         }
     }
     #[inline(always)]
+    unsafe fn expand(self, run: *const u8, tops: &[u8; 16]) -> [__m256; 4] {
+        unsafe {
+            let low = [_mm256_loadu_si256(run.cast()), _mm256_loadu_si256(run.add(32).cast())];
+            let third = _mm256_loadu_si256(run.add(64).cast());
+            // The upper half takes the upper four bits of what the lower half takes the lower ones of.
+            let numbers = _mm256_broadcastsi128_si256(_mm_loadu_si128(run.add(96).cast()));
+            let numbers = _mm256_srlv_epi64(numbers, _mm256_setr_epi64x(0, 0, 4, 4));
+            let numbers = _mm256_and_si256(numbers, _mm256_set1_epi8(15));
+            let tops = _mm256_broadcastsi128_si256(_mm_loadu_si128(tops.as_ptr().cast()));
+            let tops = _mm256_shuffle_epi8(tops, numbers);
+            let high = [_mm256_unpacklo_epi8(third, tops), _mm256_unpackhi_epi8(third, tops)];
+            [
+                _mm256_castsi256_ps(_mm256_unpacklo_epi16(low[0], high[0])),
+                _mm256_castsi256_ps(_mm256_unpackhi_epi16(low[0], high[0])),
+                _mm256_castsi256_ps(_mm256_unpacklo_epi16(low[1], high[1])),
+                _mm256_castsi256_ps(_mm256_unpackhi_epi16(low[1], high[1])),
+            ]
+        }
+    }
+    #[inline(always)]
     fn reduce_add(self, v: __m256) -> f32 {
         unsafe {
             let half = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));

@@ -138,6 +138,26 @@ impl Simd<f32> for Avx512 {
         }
     }
     #[inline(always)]
+    unsafe fn expand(self, run: *const u8, tops: &[u8; 16]) -> [__m512; 4] {
+        unsafe {
+            let low = [_mm512_loadu_si512(run.cast()), _mm512_loadu_si512(run.add(64).cast())];
+            let third = _mm512_loadu_si512(run.add(128).cast());
+            // The upper half takes the upper four bits of what the lower half takes the lower ones of.
+            let numbers = _mm512_broadcast_i64x4(_mm256_loadu_si256(run.add(192).cast()));
+            let numbers = _mm512_srlv_epi64(numbers, _mm512_setr_epi64(0, 0, 0, 0, 4, 4, 4, 4));
+            let numbers = _mm512_and_si512(numbers, _mm512_set1_epi8(15));
+            let tops = _mm512_broadcast_i32x4(_mm_loadu_si128(tops.as_ptr().cast()));
+            let tops = _mm512_shuffle_epi8(tops, numbers);
+            let high = [_mm512_unpacklo_epi8(third, tops), _mm512_unpackhi_epi8(third, tops)];
+            [
+                _mm512_castsi512_ps(_mm512_unpacklo_epi16(low[0], high[0])),
+                _mm512_castsi512_ps(_mm512_unpackhi_epi16(low[0], high[0])),
+                _mm512_castsi512_ps(_mm512_unpacklo_epi16(low[1], high[1])),
+                _mm512_castsi512_ps(_mm512_unpackhi_epi16(low[1], high[1])),
+            ]
+        }
+    }
+    #[inline(always)]
     fn reduce_add(self, v: __m512) -> f32 {
         unsafe { _mm512_reduce_add_ps(v) }
     }

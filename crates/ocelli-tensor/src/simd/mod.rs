@@ -31,6 +31,7 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+pub(crate) mod compact;
 pub(crate) mod int8;
 pub mod math;
 #[cfg(target_arch = "aarch64")]
@@ -172,6 +173,25 @@ pub trait Simd<T: Element>: Copy + Send + Sync + 'static {
                 (zipped[2 * i], zipped[2 * i + 1]) = (lanes[i], lanes[Self::LANES + i]);
             }
             [self.load_ptr(zipped.as_ptr()), self.load_ptr(zipped.as_ptr().add(Self::LANES))]
+        }
+    }
+    /// The numbers of a [run](compact) of registers with this token's lanes.
+    ///
+    /// # Safety
+    /// The run's bytes, 14 for each lane, must be readable.
+    #[inline(always)]
+    unsafe fn expand(self, run: *const u8, tops: &[u8; 16]) -> [Self::V; 4] {
+        let mut numbers = [T::ZERO; compact::REGISTERS * compact::MOST_LANES];
+        // SAFETY: the caller's promise; the array has room for the registers, or the assertion fails.
+        unsafe {
+            let run = std::slice::from_raw_parts(run, compact::run_bytes(Self::LANES));
+            let together = numbers[..compact::REGISTERS * Self::LANES].chunks_exact_mut(compact::TOGETHER);
+            for (i, numbers) in together.enumerate() {
+                let place = compact::Place::new(i * compact::TOGETHER, Self::LANES);
+                let read = place.read(run, tops).map(|x| T::from_f64(f64::from(x)));
+                numbers.copy_from_slice(&read);
+            }
+            std::array::from_fn(|v| self.load_ptr(numbers.as_ptr().add(v * Self::LANES)))
         }
     }
     /// The sum of all lanes, in a fixed order.

@@ -4,13 +4,15 @@
 //!   for every tap, so that a convolution needs no im2col buffer; `B` is packed into panels ([`pack`]).
 //! - [`reduce`]: `C[t, m, n] = Σₚ A[source(p, t) + m] · B[p, n]`, the product over pixels that gives weight gradients.
 //!
-//! Matrix products of few rows have a form of their own, [`few`], without packing.
+//! Matrix products of few rows have forms of their own: [`few`], without packing, and [`compact`], with weights that are
+//! packed into fewer bytes.
 //!
 //! [`grid`] says which pixel is whose source, [`tile`] holds the register tiles, and the loops around them stand in
 //! `gather` and `reduce`; [`pieces`] divides gathered ones into tasks. Each C element is summed by one task in one order,
 //! whatever the number of threads.
 
 mod ahead;
+pub(crate) mod compact;
 pub(crate) mod counts;
 pub(crate) mod few;
 pub(crate) mod gate;

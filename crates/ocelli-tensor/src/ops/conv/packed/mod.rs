@@ -8,9 +8,10 @@ pub use pair::PackedPair;
 
 use super::algorithm::{Algorithm, Pass, choose};
 use super::{Geometry, grouped, pack, source, winograd};
+use crate::ops::gemm::compact::{self, Compact};
 use crate::ops::gemm::gather::{ColumnSlice, Epilogue, Rows, gather};
 use crate::ops::gemm::{Grid, Packed};
-use crate::ops::{Activation, Window};
+use crate::ops::{self, Activation, Window};
 use crate::{Element, Error, Result, Shape, Tensor};
 
 /// A convolution with fixed weights: `activation(conv2d(x, w) + bias + residual)`.
@@ -31,6 +32,8 @@ pub struct PackedConv<T: Element = f32> {
 #[derive(Clone)]
 enum Weights<T: Element> {
     Panels(Packed<T>),
+    /// Of a product of few rows.
+    Compact(Compact),
     Winograd(Packed<T>, winograd::Form),
     Grouped(grouped::Filters<T>),
 }
@@ -63,7 +66,12 @@ impl<T: Element> PackedConv<T> {
                 let form = winograd::Form::new(&g, Pass::Inference);
                 Weights::Winograd(winograd::pack(w, form), form)
             }
-            (None, Algorithm::Direct | Algorithm::Im2col) => Weights::Panels(pack(&g, w)),
+            (None, Algorithm::Direct | Algorithm::Im2col) => {
+                let is_product = window == Window::square(1) && groups == 1;
+                let rows = g.batch * g.input[0] * g.input[1];
+                let compact = if is_product { Compact::new(w.data(), cout, rows) } else { None };
+                compact.map_or_else(|| Weights::Panels(pack(&g, w)), Weights::Compact)
+            }
         };
         Ok(PackedConv {
             weights,
@@ -94,6 +102,7 @@ impl<T: Element> PackedConv<T> {
         match (&self.weights, self.window.kernel_size) {
             (Weights::Winograd(..), _) => "Winograd",
             (Weights::Grouped(_), _) => "grouped",
+            (Weights::Compact(_), _) => "compact",
             (Weights::Panels(_), [1, 1]) => "product",
             (Weights::Panels(_), _) => "gathered",
         }
@@ -109,9 +118,10 @@ impl<T: Element> PackedConv<T> {
         let (g, grid) = &self.planned;
         match &self.weights {
             Weights::Panels(packed) if self.scaled => packed.len(),
+            Weights::Compact(_) if self.scaled => g.batch * g.input[0] * g.input[1] * g.in_channels,
             Weights::Panels(_) if g.joins() => g.batch * grid.source[0] * grid.source[1] * g.in_channels,
             Weights::Winograd(_, form) => winograd::workspace::<T>(g, *form),
-            Weights::Panels(_) | Weights::Grouped(_) => 0,
+            Weights::Panels(_) | Weights::Compact(_) | Weights::Grouped(_) => 0,
         }
     }
 
@@ -192,6 +202,13 @@ impl<T: Element> PackedConv<T> {
                     let rows = Rows { data: x, columns: g.in_channels, k: g.in_channels };
                     gather(&grid, rows, &weights, y, epilogue.part(i * y.len(), y.len()));
                 }
+            }
+            Weights::Compact(compact) => {
+                let x = scale.map_or(x, |scale| {
+                    ops::mul_into(x, scale, workspace).expect("a factor for each image and channel");
+                    workspace
+                });
+                compact::product(x.data(), compact, y, epilogue);
             }
             Weights::Panels(packed) => gather(&grid, source(g, &grid, x.data(), workspace), packed, y, epilogue),
             Weights::Winograd(packed, form) => {
