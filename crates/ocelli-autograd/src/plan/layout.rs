@@ -11,9 +11,7 @@ use super::fuse::{Node, Operand};
 pub(super) struct Layout {
     /// The place of each value.
     pub values: HashMap<u64, usize>,
-    /// The place of each node's workspace.
-    pub workspaces: Vec<usize>,
-    /// The elements of each place.
+    /// The elements of each place. The last is for the nodes' workspaces.
     pub places: Vec<usize>,
 }
 
@@ -21,7 +19,7 @@ impl Layout {
     /// Of the values that the nodes make. The output's place is its own, since it leaves.
     pub fn new<T: Element>(nodes: &[Node<T>], output: Option<u64>) -> Self {
         let mut numbers: HashMap<u64, usize> = HashMap::with_capacity(nodes.len());
-        let mut lives: Vec<Life> = Vec::with_capacity(2 * nodes.len());
+        let mut lives: Vec<Life> = Vec::with_capacity(nodes.len());
         for (i, node) in nodes.iter().enumerate() {
             let number = *numbers.entry(node.output).or_insert(lives.len());
             if number == lives.len() {
@@ -37,11 +35,11 @@ impl Layout {
         if let Some(&number) = output.and_then(|id| numbers.get(&id)) {
             lives[number].steps = 0..=nodes.len();
         }
-        let workspace = |(i, node): (usize, &Node<T>)| Life { elements: node.workspace(), steps: i..=i };
-        lives.extend(nodes.iter().enumerate().map(workspace));
-        let (of, places) = places(&lives);
-        let workspaces = of[numbers.len()..].to_vec();
-        Layout { values: numbers.into_iter().map(|(id, number)| (id, of[number])).collect(), workspaces, places }
+        let (of, mut places) = places(&lives);
+        // Workspaces lie apart: threads divide them in other ways than values, and have to wait for memory that another has
+        // written last.
+        places.push(nodes.iter().map(Node::workspace).max().unwrap_or(0));
+        Layout { values: numbers.into_iter().map(|(id, number)| (id, of[number])).collect(), places }
     }
 }
 

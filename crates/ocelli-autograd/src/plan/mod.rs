@@ -49,7 +49,8 @@ pub struct Plan<T: Element = f32> {
     input: Shape,
     steps: Vec<Planned<T>>,
     output: Source<T>,
-    /// The elements of each place of an arena, for the traced input.
+    /// The elements of each place of an arena, for the traced input. The last is that of the workspace, which a step needs
+    /// while it runs.
     places: Vec<usize>,
     /// Those that no run is using.
     arenas: Mutex<Vec<Arena<T>>>,
@@ -76,9 +77,8 @@ struct Planned<T: Element> {
     action: Action<T>,
     cost: Cost,
     inputs: Vec<Source<T>>,
-    /// The output's place, and that of what the step needs while it runs.
+    /// The output's place.
     output: usize,
-    workspace: usize,
 }
 
 enum Source<T: Element> {
@@ -101,17 +101,17 @@ impl<T: Element> Plan<T> {
         grow::grow(&mut fusion);
         slice::slice(&mut fusion);
         let Fusion { nodes, output } = fusion;
-        let Layout { values, workspaces, places } = Layout::new(&nodes, output.id());
+        let Layout { values, places } = Layout::new(&nodes, output.id());
         let source = |operand: Operand<T>| match operand {
             Operand::Value(id) if id == input.id() => Source::Input,
             Operand::Value(id) => Source::Place(values[&id]),
             Operand::Constant(value) => Source::Constant(value),
         };
-        let step = |(node, workspace): (Node<T>, usize)| {
+        let step = |node: Node<T>| {
             let (inputs, output) = (node.inputs.into_iter().map(source).collect(), values[&node.output]);
-            Planned { label: node.label, action: node.action, cost: node.cost, inputs, output, workspace }
+            Planned { label: node.label, action: node.action, cost: node.cost, inputs, output }
         };
-        let steps = nodes.into_iter().zip(workspaces).map(step).collect();
+        let steps = nodes.into_iter().map(step).collect();
         Ok(Plan { input: *input.shape(), steps, output: source(output), places, arenas: Mutex::default() })
     }
 
@@ -168,12 +168,13 @@ impl<T: Element> Plan<T> {
         let arenas = || self.arenas.lock().unwrap_or_else(PoisonError::into_inner);
         let mut arena = arenas().pop().unwrap_or_else(|| self.arena(x));
         threads::install(|| -> Result<()> {
+            let mut workspace = arena.pop().flatten().unwrap_or_default();
             for planned in &self.steps {
-                let [mut workspace, mut value] =
-                    [planned.workspace, planned.output].map(|place| arena[place].take().unwrap_or_default());
+                let mut value = arena[planned.output].take().unwrap_or_default();
                 with_values(&planned.inputs, x, &arena, |inputs| run(planned, inputs, &mut workspace, &mut value))?;
-                (arena[planned.workspace], arena[planned.output]) = (Some(workspace), Some(value));
+                arena[planned.output] = Some(value);
             }
+            arena.push(Some(workspace));
             Ok(())
         })?;
         match &self.output {

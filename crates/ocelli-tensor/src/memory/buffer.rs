@@ -11,6 +11,8 @@ use super::pool::{self, Block};
 pub(crate) struct Buffer<T> {
     /// At least as long as the elements.
     block: Block,
+    /// The byte of the block where they begin.
+    start: usize,
     len: usize,
     element: PhantomData<T>,
 }
@@ -37,19 +39,21 @@ impl<T: Pod> Buffer<T> {
         buffer
     }
 
-    /// Takes another length; the content becomes unspecified. The memory stays if there is enough of it.
+    /// Takes another length; the content becomes unspecified. The memory stays if there is enough of it, and its middle is
+    /// used: each of two threads, which have written the halves of what was there, then has its own half in its cache.
     pub fn resize(&mut self, len: usize) {
         if len * size_of::<T>() > self.capacity() {
             // What is there goes back first, so that the pool may use it.
             *self = Self::default();
             *self = Self::scratch(len);
         }
+        self.start = (self.capacity() - len * size_of::<T>()) / 2 / pool::LINE * pool::LINE;
         self.len = len;
     }
 
     fn take(len: usize) -> (Self, bool) {
         let (block, zeroed) = if len == 0 { (Block::default(), true) } else { pool::take(len * size_of::<T>()) };
-        (Buffer { block, len, element: PhantomData }, zeroed)
+        (Buffer { block, start: 0, len, element: PhantomData }, zeroed)
     }
 }
 
@@ -63,7 +67,7 @@ impl<T> Buffer<T> {
 /// No elements.
 impl<T> Default for Buffer<T> {
     fn default() -> Self {
-        Buffer { block: Block::default(), len: 0, element: PhantomData }
+        Buffer { block: Block::default(), start: 0, len: 0, element: PhantomData }
     }
 }
 
@@ -74,7 +78,7 @@ impl<T: Pod> Deref for Buffer<T> {
         if self.len == 0 {
             return &[];
         }
-        bytemuck::cast_slice(&self.block.bytes[..self.len * size_of::<T>()])
+        bytemuck::cast_slice(&self.block.bytes[self.start..][..self.len * size_of::<T>()])
     }
 }
 
@@ -83,7 +87,7 @@ impl<T: Pod> DerefMut for Buffer<T> {
         if self.len == 0 {
             return &mut [];
         }
-        bytemuck::cast_slice_mut(&mut self.block.bytes[..self.len * size_of::<T>()])
+        bytemuck::cast_slice_mut(&mut self.block.bytes[self.start..][..self.len * size_of::<T>()])
     }
 }
 

@@ -1,5 +1,6 @@
 //! AVX-512: sixteen `f32` lanes.
 
+use std::arch::asm;
 use std::arch::x86_64::*;
 
 use super::{Kernel, Simd};
@@ -71,6 +72,12 @@ impl Simd<f32> for Avx512 {
     #[inline(always)]
     fn prefetch(self, src: *const f32) {
         unsafe { _mm_prefetch::<_MM_HINT_T1>(src.cast()) }
+    }
+    /// (The compiler's own prefetch asks for reading, unless it is told of a feature of which it need not be sure: processors
+    /// without this instruction take it for none.)
+    #[inline(always)]
+    fn prefetch_to_write(self, dst: *const f32) {
+        unsafe { asm!("prefetchw [{}]", in(reg) dst, options(nomem, nostack, preserves_flags)) }
     }
     #[inline(always)]
     fn add(self, a: __m512, b: __m512) -> __m512 {

@@ -113,6 +113,11 @@ pub trait Simd<T: Element>: Copy + Send + Sync + 'static {
     /// Asks for the cache line of `src`, which may be any pointer, to be brought into the second-level cache.
     #[inline(always)]
     fn prefetch(self, _src: *const T) {}
+    /// As [`prefetch`](Self::prefetch), for writing: what other processors have of the line they give up.
+    #[inline(always)]
+    fn prefetch_to_write(self, dst: *const T) {
+        self.prefetch(dst);
+    }
     /// Asks for what lies a page behind element `at` of a slice that is read or written in order: a processor's own
     /// fetching stops at the end of a page, and sums over tensors that no cache holds took twice as long without.
     #[inline(always)]

@@ -18,20 +18,25 @@ const AWAKE: Duration = Duration::from_micros(200);
 /// The pieces of a kernel. Each thread begins with a part of its own, the same one in kernels of like shape, so that what
 /// it has written is near when it reads it; then it takes what others have left.
 struct Team<'f, I: Iterator> {
-    parts: [Mutex<Option<I>>; PARTS],
+    parts: [Part<I>; PARTS],
     used: usize,
     pieces: usize,
     done: AtomicUsize,
     f: &'f (dyn Fn(I::Item) + Sync),
 }
 
+/// Some pieces, in cache lines of their own: threads that each take from their part do not wait for each other's line.
+#[repr(align(128))]
+struct Part<I>(Mutex<Option<I>>);
+
 /// Calls `f` with all of `pieces` pieces on the threads of the current pool. `part` makes the iterators over them: it is
 /// told how many of the following pieces each has.
 pub(super) fn share<I: Iterator + Send>(pieces: usize, mut part: impl FnMut(usize) -> I, f: &(dyn Fn(I::Item) + Sync)) {
     let threads = rayon::current_num_threads().min(pieces);
     let used = threads.min(PARTS);
-    let parts =
-        std::array::from_fn(|i| Mutex::new((i < used).then(|| part(pieces * (i + 1) / used - pieces * i / used))));
+    let parts = std::array::from_fn(|i| {
+        Part(Mutex::new((i < used).then(|| part(pieces * (i + 1) / used - pieces * i / used))))
+    });
     let team = Team { parts, used, pieces, done: AtomicUsize::new(0), f };
     keep_awake();
     rayon::join(
@@ -57,12 +62,14 @@ impl<I: Iterator + Send> Team<'_, I> {
     fn work(&self) {
         let own = rayon::current_thread_index().unwrap_or(0);
         for i in 0..self.used {
-            let part = &self.parts[(own + i) % self.used];
+            let Part(part) = &self.parts[(own + i) % self.used];
             let next = || part.lock().unwrap_or_else(PoisonError::into_inner).as_mut().and_then(Iterator::next);
+            let mut done = 0;
             while let Some(piece) = next() {
                 (self.f)(piece);
-                self.done.fetch_add(1, Ordering::Release);
+                done += 1;
             }
+            self.done.fetch_add(done, Ordering::Release);
         }
     }
 

@@ -158,8 +158,11 @@ fn product<T: Element>(
     assert!(gate.is_none_or(|gate| grid.size == grid.target && gate.fits(rows, out_columns, b.width)));
     finish.counts = counts.map(Counts::place);
     let (finish, out) = (Shared(finish), Shared(out));
-    threads::for_each(pieces.row_chunks * pieces.panel_groups * b.groups, |task| {
-        let (task, rows_at) = (task / pieces.row_chunks, task % pieces.row_chunks);
+    let groups = b.groups * pieces.panel_groups;
+    // A thread, whose tasks follow each other, makes rather whole rows than columns: it will read them, as it has written
+    // those that it reads now.
+    threads::for_each(pieces.row_chunks * groups, |task| {
+        let (rows_at, task) = (task / groups, task % groups);
         let (group, panels_at) = (task / pieces.panel_groups, task % pieces.panel_groups);
         let finish = finish.get();
         let task = Task {

@@ -131,8 +131,8 @@ pub(super) unsafe fn gather<T: Element, S: Simd<T>, const ROWS: usize, const VEC
                     for i in fetching..end.min(fetching + few) {
                         let place = *block.targets.add(i) + block.column;
                         if block.first {
-                            simd.prefetch(block.out.wrapping_add(place));
-                            simd.prefetch(block.out.wrapping_add(place + block.live - 1));
+                            simd.prefetch_to_write(block.out.wrapping_add(place));
+                            simd.prefetch_to_write(block.out.wrapping_add(place + block.live - 1));
                         }
                         if !(residual.is_null() || GATED && residual == block.out.cast_const()) {
                             simd.prefetch(residual.wrapping_add(place));
