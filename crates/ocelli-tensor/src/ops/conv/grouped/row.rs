@@ -70,7 +70,7 @@ impl<T: Element, R: Read, const K: usize, const STEP: usize> Kernel<T> for Tiles
                 if row.fetches {
                     windows.fetch(simd, &tile, input);
                     let below = row.out.wrapping_add(row.below + tile.start * row.stride);
-                    fetch(simd, below, tile.len(), row.stride, output);
+                    fetch::<T, S, true>(simd, below, tile.len(), row.stride, output);
                 }
                 // SAFETY: the promise made to `run`, which chose K and STEP by the windows and has checked that
                 // registers are full wherever K isn't 0.

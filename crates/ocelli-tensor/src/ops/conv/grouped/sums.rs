@@ -61,7 +61,7 @@ impl<T: Element, R: Read, const K: usize, const STEP: usize> Kernel<T> for Tiles
                 if !windows.ahead.is_empty() {
                     windows.fetch(simd, &tile, input);
                     let below = row.dy.wrapping_add((windows.outputs + tile.start) * row.channels.outputs);
-                    fetch(simd, below, tile.len(), row.channels.outputs, output);
+                    fetch::<T, S, false>(simd, below, tile.len(), row.channels.outputs, output);
                 }
                 // SAFETY: the promise made to `run`, which chose K and STEP by the windows and has checked that
                 // registers are full wherever K isn't 0.

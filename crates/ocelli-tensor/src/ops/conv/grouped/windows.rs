@@ -98,7 +98,7 @@ impl<'a, T> Windows<'a, T> {
     {
         for row in self.ahead.clone() {
             let first = (row * self.width + tile.start * self.step) * self.pixel;
-            fetch(simd, self.image.wrapping_add(first), tile.len() * self.step, self.pixel, channel);
+            fetch::<T, S, false>(simd, self.image.wrapping_add(first), tile.len() * self.step, self.pixel, channel);
         }
     }
 
@@ -110,14 +110,24 @@ impl<'a, T> Windows<'a, T> {
     }
 }
 
-/// Asks for a register's channels, from `channel` on, of `pixels` pixels `stride` elements apart.
+/// Asks for a register's channels, from `channel` on, of `pixels` pixels `stride` elements apart, perhaps to write them.
 #[inline(always)]
-pub fn fetch<T: Element, S: Simd<T>>(simd: S, first: *const T, pixels: usize, stride: usize, channel: usize) {
+pub fn fetch<T: Element, S: Simd<T>, const TO_WRITE: bool>(
+    simd: S,
+    first: *const T,
+    pixels: usize,
+    stride: usize,
+    channel: usize,
+) {
     // The others share a cache line with their predecessor.
     if channel % S::LINE < S::LANES {
         let mut at = first.wrapping_add(channel);
         for _ in 0..pixels {
-            simd.prefetch(at);
+            if TO_WRITE {
+                simd.prefetch_to_write(at)
+            } else {
+                simd.prefetch(at)
+            }
             at = at.wrapping_add(stride);
         }
     }
