@@ -116,10 +116,14 @@ struct FusedDeform<T: Element> {
 }
 
 impl<T: Element> Step<T> for FusedDeform<T> {
-    fn run(&self, inputs: &[&Tensor<T>], _: &mut Tensor<T>, y: &mut Tensor<T>) -> Result<()> {
+    fn run(&self, inputs: &[&Tensor<T>], workspace: &mut Tensor<T>, y: &mut Tensor<T>) -> Result<()> {
         let (operands, residual) = inputs.split_at(if self.modulated { 3 } else { 2 });
         let mask = operands.get(2).copied();
-        Ok(self.conv.run_into([operands[0], operands[1]], mask, residual.first().copied(), y)?)
+        Ok(self.conv.run_into([operands[0], operands[1]], mask, residual.first().copied(), workspace, y)?)
+    }
+
+    fn workspace(&self) -> usize {
+        self.conv.workspace()
     }
 
     fn algorithm(&self) -> &'static str {

@@ -72,7 +72,7 @@ impl Simd<f32> for Avx2 {
     /// without this instruction take it for none.)
     #[inline(always)]
     fn prefetch_to_write(self, dst: *const f32) {
-        unsafe { asm!("prefetchw [{}]", in(reg) dst, options(nomem, nostack, preserves_flags)) }
+        unsafe { asm!("prefetchw [{}]", in(reg) dst, options(readonly, nostack, preserves_flags)) }
     }
     #[inline(always)]
     fn add(self, a: __m256, b: __m256) -> __m256 {

@@ -180,7 +180,7 @@ pub trait Simd<T: Element>: Copy + Send + Sync + 'static {
             [self.load_ptr(zipped.as_ptr()), self.load_ptr(zipped.as_ptr().add(Self::LANES))]
         }
     }
-    /// The numbers of a [run](compact) of registers with this token's lanes.
+    /// The numbers of a run of compact ones (`simd/compact.rs`) for registers of this token.
     ///
     /// # Safety
     /// The run's bytes, 14 for each lane, must be readable.

@@ -159,8 +159,8 @@ fn product<T: Element>(
     finish.counts = counts.map(Counts::place);
     let (finish, out) = (Shared(finish), Shared(out));
     let groups = b.groups * pieces.panel_groups;
-    // A thread, whose tasks follow each other, makes rather whole rows than columns: it will read them, as it has written
-    // those that it reads now.
+    // Tasks that follow each other are one thread's. They share rows rather than panels: the thread has written these rows
+    // itself, and will read what it makes of them.
     threads::for_each(pieces.row_chunks * groups, |task| {
         let (rows_at, task) = (task / groups, task % groups);
         let (group, panels_at) = (task / pieces.panel_groups, task % pieces.panel_groups);

@@ -52,6 +52,11 @@ impl Grid {
         }
     }
 
+    /// As [`rows`](Self::rows), which this is, of another number of them.
+    pub fn with_rows(&self, rows: usize) -> Self {
+        Grid { size: [1, rows], source: [1, rows], target: [1, rows], ..self.clone() }
+    }
+
     /// The taps of a convolution's forward pass.
     pub fn forward_taps(window: &Window) -> Arc<[Tap]> {
         let pad = [window.padding.top, window.padding.left];

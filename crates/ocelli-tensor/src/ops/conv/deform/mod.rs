@@ -10,7 +10,8 @@
 //! `torchvision.ops.deform_conv2d`.
 //!
 //! A block of output pixels samples its rows of channels ([`field`]) into a buffer that stays in the second-level
-//! cache, and multiplies it there by the packed weights. Backward the product comes first, and [`input`] takes its rows
+//! cache, and multiplies it there by the packed weights; of a small map with many channels, all are sampled first, so that
+//! threads need not all read all weights. Backward the product comes first, and [`input`] takes its rows
 //! to the gradients of input, offsets and masks in one pass; [`weight`] samples again.
 
 pub(crate) mod field;
@@ -28,14 +29,20 @@ use self::field::Field;
 use super::{Geometry, pack};
 use crate::memory::Scratch;
 use crate::ops::Window;
-use crate::ops::gemm::gather::{Epilogue, Panels};
-use crate::ops::gemm::{Packed, pointers};
+use crate::ops::gemm::gather::{Epilogue, Panels, Rows, gather};
+use crate::ops::gemm::{Grid, Packed, pointers};
 use crate::{Element, Error, Result, Shape, Tensor, threads};
 
 /// Bytes of sampled rows that a task holds at a time, meant to stay in the second-level cache, and the number of rows
 /// that make up for reading all weights.
 const COLUMNS_BYTES: usize = 256 * 1024;
 const BLOCK_ROWS: std::ops::RangeInclusive<usize> = 28..=256;
+/// All rows are sampled before they are multiplied if these are not more bytes than the last-level cache holds, and the
+/// weights so many that no second-level cache does, which every block would read from further away.
+const ALL_BYTES: usize = 4 << 20;
+const WEIGHT_BYTES: usize = 1 << 20;
+/// Into how many tasks the sampling of all rows is cut.
+const SAMPLING_TASKS: usize = 16;
 
 /// The attributes of a deformable convolution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,6 +96,13 @@ impl Deformed {
         self.conv.output[0] * self.conv.output[1]
     }
 
+    /// The elements of all sampled rows, if they are sampled before they are multiplied, else 0.
+    fn all_samples<T: Element>(conv: &Geometry, weights: &Packed<T>) -> usize {
+        let samples = conv.batch * conv.output[0] * conv.output[1] * conv.window.taps() * conv.in_channels;
+        let pays = weights.len() * size_of::<T>() >= WEIGHT_BYTES && samples * size_of::<T>() <= ALL_BYTES;
+        if pays && conv.groups == 1 { samples } else { 0 }
+    }
+
     /// Into how many rows of `columns` elements a block is cut, of a total of `rows`.
     fn block_rows<T>(rows: usize, columns: usize) -> usize {
         let most = COLUMNS_BYTES / (columns * size_of::<T>()).max(1);
@@ -125,20 +139,31 @@ pub fn deform_conv2d<T: Element>(
     if w.is_empty() {
         return Ok(Tensor::zeros(shape));
     }
-    let mut y = Tensor::scratch(shape);
-    forward(&g, &Field::new(&g, x, offset, mask), &pack(&g.conv, w), &mut y, Epilogue::NONE);
+    let (mut y, all) = (Tensor::scratch(shape), (Grid::rows(shape.rows()), &mut Tensor::default()));
+    forward(&g, &Field::new(&g, x, offset, mask), &pack(&g.conv, w), all, &mut y, Epilogue::NONE);
     Ok(y)
 }
 
-/// The product of samples and packed weights.
+/// The product of samples and packed weights. The workspace is for all rows, of which the grid is.
 fn forward<T: Element>(
     g: &Deformed,
     field: &Field<'_, T>,
     weights: &Packed<T>,
+    (all_rows, workspace): (Grid, &mut Tensor<T>),
     y: &mut Tensor<T>,
     epilogue: Epilogue<'_, T>,
 ) {
     let columns = g.taps() * g.conv.in_channels;
+    let samples = Deformed::all_samples(&g.conv, weights);
+    if samples > 0 {
+        let rows = y.shape().rows().div_ceil(SAMPLING_TASKS);
+        let sampled = workspace.resize([samples / columns, columns]);
+        threads::for_each_chunk(sampled, rows * columns, |i, sampled| {
+            let first = i * rows;
+            field.gather(first..first + sampled.len() / columns, 0..g.taps(), sampled);
+        });
+        return gather(&all_rows, Rows { data: sampled, columns, k: columns }, weights, y.data_mut(), epilogue);
+    }
     let rows = Deformed::block_rows::<T>(y.shape().rows(), columns);
     let chunk = rows * g.conv.out_channels;
     threads::for_each_chunk(y.data_mut(), chunk, |i, y| {

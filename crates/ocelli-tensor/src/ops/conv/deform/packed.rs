@@ -4,14 +4,17 @@ use super::super::packed::clamp_or_curve;
 use super::{DeformConv2d, Deformed, Field, forward};
 use crate::ops::Activation;
 use crate::ops::conv::{Geometry, pack};
-use crate::ops::gemm::Packed;
 use crate::ops::gemm::gather::Epilogue;
+use crate::ops::gemm::{Grid, Packed};
 use crate::{Element, Error, Result, Shape, Tensor};
 
 /// A deformable convolution with fixed weights: `activation(deform_conv2d(x, offset, mask, w) + bias + residual)`.
 pub struct PackedDeformConv<T: Element = f32> {
     weights: Packed<T>,
     w_shape: Shape,
+    workspace: usize,
+    /// Of rows.
+    grid: Grid,
     bias: Option<Tensor<T>>,
     activation: Option<Activation>,
     attributes: DeformConv2d,
@@ -36,7 +39,8 @@ impl<T: Element> PackedDeformConv<T> {
             return Err(Error::shape(op, "bias", format!("[{cout}]"), bias.shape()));
         }
         let (weights, w_shape, bias) = (pack(&g, w), *w.shape(), bias.cloned());
-        Ok(PackedDeformConv { weights, w_shape, bias, activation, attributes })
+        let workspace = Deformed::all_samples(&g, &weights);
+        Ok(PackedDeformConv { weights, w_shape, workspace, grid: Grid::rows(0), bias, activation, attributes })
     }
 
     /// The output for `x`, `offset` and `mask` as [`deform_conv2d`](super::deform_conv2d) takes them; `residual`, of the
@@ -48,15 +52,21 @@ impl<T: Element> PackedDeformConv<T> {
         mask: Option<&Tensor<T>>,
         residual: Option<&Tensor<T>>,
     ) -> Result<Tensor<T>> {
-        Tensor::made(|y| self.run_into([x, offset], mask, residual, y))
+        Tensor::made(|y| self.run_into([x, offset], mask, residual, &mut Tensor::default(), y))
     }
 
-    /// As [`run`](Self::run), into `y`, which is [resized](Tensor::resize).
+    /// The elements of the workspace that it needs for an input of the shape that it was made for.
+    pub fn workspace(&self) -> usize {
+        self.workspace
+    }
+
+    /// As [`run`](Self::run), into `y`, which is [resized](Tensor::resize), as is the workspace.
     pub fn run_into(
         &self,
         [x, offset]: [&Tensor<T>; 2],
         mask: Option<&Tensor<T>>,
         residual: Option<&Tensor<T>>,
+        workspace: &mut Tensor<T>,
         y: &mut Tensor<T>,
     ) -> Result<()> {
         let op = "deform_conv2d";
@@ -69,7 +79,8 @@ impl<T: Element> PackedDeformConv<T> {
         let bias = self.bias.as_ref().map(Tensor::data);
         let epilogue = Epilogue { bias, residual: residual.map(Tensor::data), clamp, curve, ..Epilogue::NONE };
         y.resize(shape);
-        forward(&g, &Field::new(&g, x, offset, mask), &self.weights, y, epilogue);
+        let all = (self.grid.with_rows(shape.rows()), workspace);
+        forward(&g, &Field::new(&g, x, offset, mask), &self.weights, all, y, epilogue);
         Ok(())
     }
 }

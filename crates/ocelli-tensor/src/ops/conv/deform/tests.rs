@@ -185,6 +185,8 @@ fn typical_layers_match_the_reference() {
         case(3, [9, 11], [6, 9], uneven).groups(3, 2),
         Case { reach: 40.0, ..case(1, [7, 9], [20, 5], same) },
         case(1, [5, 5], [300, 70], same),
+        // All rows are sampled first.
+        case(2, [3, 4], [64, 460], same).groups(1, 2),
         case(2, [6, 6], [33, 17], Window::square(1)),
         case(9, [4, 4], [5, 7], Window::square(2)),
         case(1, [1, 1], [8, 8], same),

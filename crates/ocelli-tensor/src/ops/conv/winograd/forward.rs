@@ -151,8 +151,8 @@ fn run<T: Element>(
             Operand::Packed(_) => blocks.max(wanted.div_ceil(groups).min(count / LEAST_TILES)),
             Operand::Weights(_) => 1,
         };
-        // A thread, whose tasks follow each other, has rather the same tiles than the same panels: it has transformed them
-        // itself, and makes whole rows of y, which it will read.
+        // Tasks that follow each other are one thread's. They share tiles rather than panels: the thread has transformed
+        // these tiles itself, and will read what it makes of all their channels.
         threads::for_each(groups * blocks, |i| {
             let (tiles, panels) = (cut(count, blocks, i / groups), cut(panels, groups, i % groups));
             pass.dispatch(Step::Output { first: tiles.start, tiles, v, panels });
