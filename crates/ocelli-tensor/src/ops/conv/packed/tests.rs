@@ -1,4 +1,4 @@
-//! That packed convolutions write slices of wider rows, and nothing else.
+//! That packed convolutions write slices of wider rows, and nothing else, and that fully connected layers are compact.
 
 use super::*;
 use crate::ops::conv::algorithm::with_algorithm;
@@ -49,4 +49,34 @@ fn columns_that_do_not_exist_are_errors() {
     let expected = "conv2d: expected columns that the output has, not grouped or scaled, got 5..5+5 of 9, product";
     assert_eq!(error.to_string(), expected);
     assert!(conv.scaled().unwrap().run_columns_into(&x, &mut workspace, &mut y, [9, 0]).is_err());
+}
+
+#[test]
+fn fully_connected_layers_are_compact() {
+    let [cin, cout] = [1024, 600];
+    let w = random([1, 1, cin, cout], 1);
+    let bias = random([cout], 2);
+    for &isa in simd::available() {
+        simd::with_isa(isa, || {
+            let pack = |rows: usize| {
+                let x = Shape::from([rows, 1, 1, cin]);
+                PackedConv::new(&w, Some(&bias), Some(Activation::Relu), Window::square(1), 1, &x).unwrap()
+            };
+            let (compact, panels) = (pack(2), pack(20));
+            assert_eq!([compact.algorithm(), panels.algorithm()], ["compact", "product"]);
+            // Also for more images, and larger ones, than they are meant for.
+            for shape in [[1, 1, 1, cin], [2, 1, 1, cin], [20, 1, 1, cin], [1, 2, 3, cin]] {
+                let (x, residual) = (random(shape, 3), random(Shape::from(shape).with_columns(cout), 4));
+                let [y, expected] = [&compact, &panels].map(|conv| conv.run(&x, Some(&residual)).unwrap());
+                assert!(y.relative_error(&expected) < 1e-6);
+            }
+            let (x, scale) = (random([2, 1, 2, cin], 5), random([2, 1, 1, cin], 6));
+            let [y, expected] = [compact, panels].map(|conv| {
+                let (mut workspace, mut y) = (Tensor::default(), Tensor::default());
+                conv.scaled().unwrap().run_into(&x, Some(&scale), None, &mut workspace, &mut y).unwrap();
+                y
+            });
+            assert!(y.relative_error(&expected) < 1e-6);
+        });
+    }
 }
