@@ -173,13 +173,13 @@ impl<T: Element> Tensor<T> {
         let dims: Vec<usize> = order.iter().map(|&d| self.shape[d]).collect();
         let steps: Vec<usize> = order.iter().map(|&d| strides[d]).collect();
         let mut out = Self::scratch(Shape::new(&dims)?);
-        let (Some((&columns, outer)), false) = (dims.split_last(), out.is_empty()) else { return Ok(self.clone()) };
+        let Some((&columns, outer)) = dims.split_last() else { return Ok(self.clone()) };
         // Planes of the result's columns and that dimension whose elements are neighbours here, the columns if no other.
         let plane = (0..rank - 1).find(|&d| steps[d] == 1 && dims[d] > 1).unwrap_or(rank - 1);
         let (from, from_stride) = (self.data(), steps[rank - 1]);
         let to_stride = dims[plane + 1..].iter().product();
         let mut index = vec![0; outer.len()];
-        for start in (0..out.len()).step_by(columns) {
+        for start in (0..out.len()).step_by(columns.max(1)) {
             let source: usize = index.iter().zip(&steps).map(|(i, s)| i * s).sum();
             let to = &mut out.data_mut()[start..];
             if plane == rank - 1 {
@@ -279,6 +279,7 @@ mod tests {
         let all = |dims: &[usize], order: &[usize]| {
             let x = Tensor::from_fn(Shape::new(dims).unwrap(), |i| i as f32);
             let y = x.permute(order).unwrap();
+            assert!(y.shape().iter().eq(order.iter().map(|&d| &dims[d])), "{dims:?} {order:?}");
             let mut expected = Vec::new();
             for i in 0..y.len() {
                 let (mut rest, mut index) = (i, vec![0; dims.len()]);

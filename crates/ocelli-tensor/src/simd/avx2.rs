@@ -28,6 +28,16 @@ impl Avx2 {
     }
 }
 
+/// Asks for a cache line, which may be anywhere, to write it.
+///
+/// (The compiler's intrinsic asks for reading unless a feature is enabled that is not detected here: a processor without
+/// this instruction does nothing.)
+#[inline(always)]
+pub(super) fn prefetch_to_write(dst: *const f32) {
+    // SAFETY: fetching changes nothing, and faults nowhere.
+    unsafe { asm!("prefetchw [{}]", in(reg) dst, options(readonly, nostack, preserves_flags)) }
+}
+
 /// A mask whose first `n` lanes are set.
 #[inline(always)]
 fn first(n: usize) -> __m256i {
@@ -43,6 +53,7 @@ impl Simd<f32> for Avx2 {
     const LANES: usize = 8;
     const TILE_ROWS: usize = 6;
     const TILE_VECTORS: usize = 2;
+    const EXPANDS: bool = true;
 
     #[inline(always)]
     fn splat(self, x: f32) -> __m256 {
@@ -68,11 +79,9 @@ impl Simd<f32> for Avx2 {
     fn prefetch(self, src: *const f32) {
         unsafe { _mm_prefetch::<_MM_HINT_T1>(src.cast()) }
     }
-    /// (The compiler's own prefetch asks for reading, unless it is told of a feature of which it need not be sure: processors
-    /// without this instruction take it for none.)
     #[inline(always)]
     fn prefetch_to_write(self, dst: *const f32) {
-        unsafe { asm!("prefetchw [{}]", in(reg) dst, options(readonly, nostack, preserves_flags)) }
+        prefetch_to_write(dst);
     }
     #[inline(always)]
     fn add(self, a: __m256, b: __m256) -> __m256 {

@@ -1,8 +1,8 @@
 //! AVX-512: sixteen `f32` lanes.
 
-use std::arch::asm;
 use std::arch::x86_64::*;
 
+use super::avx2::prefetch_to_write;
 use super::{Kernel, Simd};
 
 /// Proof that the processor has AVX-512 F, DQ, BW and VL, AVX2 and FMA.
@@ -48,6 +48,7 @@ impl Simd<f32> for Avx512 {
     const LANES: usize = 16;
     const TILE_ROWS: usize = 14;
     const TILE_VECTORS: usize = 2;
+    const EXPANDS: bool = true;
 
     #[inline(always)]
     fn splat(self, x: f32) -> __m512 {
@@ -73,11 +74,9 @@ impl Simd<f32> for Avx512 {
     fn prefetch(self, src: *const f32) {
         unsafe { _mm_prefetch::<_MM_HINT_T1>(src.cast()) }
     }
-    /// (The compiler's own prefetch asks for reading, unless it is told of a feature of which it need not be sure: processors
-    /// without this instruction take it for none.)
     #[inline(always)]
     fn prefetch_to_write(self, dst: *const f32) {
-        unsafe { asm!("prefetchw [{}]", in(reg) dst, options(readonly, nostack, preserves_flags)) }
+        prefetch_to_write(dst);
     }
     #[inline(always)]
     fn add(self, a: __m512, b: __m512) -> __m512 {

@@ -15,9 +15,6 @@
 
 /// Registers whose numbers are a run.
 pub const REGISTERS: usize = 4;
-/// Lanes of the widest registers.
-pub const MOST_LANES: usize = 16;
-
 /// The first bytes that numbers may have.
 pub type Tops = [u8; 16];
 
@@ -42,7 +39,6 @@ pub struct Place {
 
 impl Place {
     /// Of the numbers from `first`, a multiple of [`TOGETHER`], on, in a run of registers with so many lanes.
-    #[inline(always)]
     pub fn new(first: usize, lanes: usize) -> Self {
         let (register, part) = (first / lanes, first % lanes / TOGETHER);
         let (count, half) = (REGISTERS * lanes, REGISTERS * lanes / 2);
@@ -53,7 +49,7 @@ impl Place {
     }
 
     /// The numbers, from the run's bytes.
-    #[inline(always)]
+    #[cfg(test)]
     pub fn read(self, run: &[u8], tops: &Tops) -> [f32; TOGETHER] {
         std::array::from_fn(|i| {
             let top = tops[usize::from(run[self.top + i] >> self.shift & 15)];
@@ -62,7 +58,6 @@ impl Place {
     }
 
     /// Puts the numbers' bits, and the numbers of their first bytes, into bytes that were zero.
-    #[inline(always)]
     pub fn write(self, bits: [u32; TOGETHER], tops: [u8; TOGETHER], run: &mut [u8]) {
         run[self.low..][..2 * TOGETHER].copy_from_slice(bytemuck::bytes_of(&bits.map(|x| (x as u16).to_le())));
         run[self.third..][..TOGETHER].copy_from_slice(&bits.map(|x| (x >> 16) as u8));

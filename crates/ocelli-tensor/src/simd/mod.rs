@@ -55,6 +55,8 @@ pub trait Simd<T: Element>: Copy + Send + Sync + 'static {
     const TILE_ROWS: usize;
     /// Registers in a row of that tile.
     const TILE_VECTORS: usize;
+    /// Whether the token has instructions to [`expand`](Self::expand).
+    const EXPANDS: bool = false;
 
     /// All lanes `x`.
     fn splat(self, x: T) -> Self::V;
@@ -180,24 +182,13 @@ pub trait Simd<T: Element>: Copy + Send + Sync + 'static {
             [self.load_ptr(zipped.as_ptr()), self.load_ptr(zipped.as_ptr().add(Self::LANES))]
         }
     }
-    /// The numbers of a run of compact ones (`simd/compact.rs`) for registers of this token.
+    /// The numbers of a run of compact ones (`simd/compact.rs`) for registers of this token, if it [can](Self::EXPANDS).
     ///
     /// # Safety
     /// The run's bytes, 14 for each lane, must be readable.
     #[inline(always)]
-    unsafe fn expand(self, run: *const u8, tops: &[u8; 16]) -> [Self::V; 4] {
-        let mut numbers = [T::ZERO; compact::REGISTERS * compact::MOST_LANES];
-        // SAFETY: the caller's promise; the array has room for the registers, or the assertion fails.
-        unsafe {
-            let run = std::slice::from_raw_parts(run, compact::run_bytes(Self::LANES));
-            let together = numbers[..compact::REGISTERS * Self::LANES].chunks_exact_mut(compact::TOGETHER);
-            for (i, numbers) in together.enumerate() {
-                let place = compact::Place::new(i * compact::TOGETHER, Self::LANES);
-                let read = place.read(run, tops).map(|x| T::from_f64(f64::from(x)));
-                numbers.copy_from_slice(&read);
-            }
-            std::array::from_fn(|v| self.load_ptr(numbers.as_ptr().add(v * Self::LANES)))
-        }
+    unsafe fn expand(self, _run: *const u8, _tops: &[u8; 16]) -> [Self::V; 4] {
+        unreachable!("nobody makes compact numbers for tokens that cannot expand them")
     }
     /// The sum of all lanes, in a fixed order.
     fn reduce_add(self, v: Self::V) -> T;

@@ -297,8 +297,8 @@ impl<T: Element, const GATED: bool> Kernel<T> for Tiles<'_, T, GATED> {
                         } else if to < k {
                             [panels.start, 0, to]
                         } else {
-                            // The next task's, if it has the next panels.
-                            [if panels.end < self.0.b.panels() { panels.end } else { panels.start }, 0, 0]
+                            // The next task's: the same rows times the next panels, or other rows times the first.
+                            [if panels.end < self.0.b.panels() { panels.end } else { 0 }, 0, 0]
                         };
                         self.block(simd, panel, tap..tap_end, k_start..k_end, self.b_rows(next));
                     }

@@ -52,7 +52,7 @@ impl Grid {
         }
     }
 
-    /// As [`rows`](Self::rows), which this is, of another number of them.
+    /// The same for another number of rows, which allocates nothing; this is one of [`rows`](Self::rows).
     pub fn with_rows(&self, rows: usize) -> Self {
         Grid { size: [1, rows], source: [1, rows], target: [1, rows], ..self.clone() }
     }

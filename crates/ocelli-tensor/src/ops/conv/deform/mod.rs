@@ -144,7 +144,8 @@ pub fn deform_conv2d<T: Element>(
     Ok(y)
 }
 
-/// The product of samples and packed weights. The workspace is for all rows, of which the grid is.
+/// The product of samples and packed weights. Where all rows are sampled first, they lie in the workspace, and `all_rows` is
+/// the grid of their product.
 fn forward<T: Element>(
     g: &Deformed,
     field: &Field<'_, T>,

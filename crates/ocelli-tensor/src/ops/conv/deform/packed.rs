@@ -13,7 +13,7 @@ pub struct PackedDeformConv<T: Element = f32> {
     weights: Packed<T>,
     w_shape: Shape,
     workspace: usize,
-    /// Of rows.
+    /// That of a product of rows.
     grid: Grid,
     bias: Option<Tensor<T>>,
     activation: Option<Activation>,

@@ -25,7 +25,7 @@ pub struct PackedConv<T: Element = f32> {
     activation: Option<Activation>,
     window: Window,
     groups: usize,
-    /// Whether the weights are scaled anew for every image.
+    /// Whether a factor for each image and channel comes with the input.
     scaled: bool,
 }
 
@@ -164,7 +164,12 @@ impl<T: Element> PackedConv<T> {
         let g = self.geometry(x)?;
         if !self.writes_columns() || first.checked_add(g.out_channels).is_none_or(|end| end > columns) {
             let got = format!("{first}..{first}+{} of {columns}, {}", g.out_channels, self.algorithm());
-            return Err(Error::argument("conv2d", "columns", "that the output has, not grouped or scaled", got));
+            return Err(Error::argument(
+                "conv2d",
+                "columns",
+                "that the output has, not grouped, scaled or compact",
+                got,
+            ));
         }
         let shape = Shape::new(&g.y_shape())?.with_columns(columns);
         let y = if *y.shape() == shape { y.data_mut() } else { y.resize(shape) };

@@ -3,7 +3,7 @@
 //! A fully connected layer in a small batch takes as long as its weights take to come from memory. [`simd::compact`] keeps a
 //! number in 28 bits if its first byte is one of 16. A matrix has its 16: zero and the 15 most frequent, which are both signs
 //! of some 14 powers of two. The few numbers that have another are kept beside them, as [`Exception`]s, and are zeros among
-//! them.
+//! them (so that an infinite x makes NaN, not infinity, of a column with an exception in its row).
 //!
 //! [`simd::compact`]: crate::simd::compact
 
@@ -20,8 +20,10 @@ use crate::{Element, threads};
 
 /// The most rows that such products are for: each few of them read the panel again.
 pub(crate) const ROWS: usize = 8;
-/// The bytes that a matrix must have: caches hold what is smaller.
+/// The bytes that a matrix must have, since caches hold what is smaller, and its panels, which are a thread's at least: the
+/// last may be half empty.
 const LEAST_BYTES: usize = 2 << 20;
+const LEAST_PANELS: usize = 8;
 /// Of how many numbers one may be an exception.
 const EXCEPTION_OF: usize = 512;
 /// In place of the number of a first byte that has none.
@@ -53,15 +55,17 @@ pub(crate) struct Exception {
 
 impl Compact {
     /// The matrix `w` `[k, columns]` for products of about so many rows, unless there are too many, or the matrix is small,
-    /// has too many exceptions, or is not of single precision.
+    /// narrow, has too many exceptions, or is not of single precision, or the instruction set can't expand it.
     pub fn new<T: Element>(w: &[T], columns: usize, rows: usize) -> Option<Self> {
-        if rows > ROWS || size_of_val(w) < LEAST_BYTES || size_of::<T>() != size_of::<u32>() {
+        let is_large = size_of_val(w) >= LEAST_BYTES && columns > (LEAST_PANELS - 1) * REGISTERS * lanes()?;
+        if rows > ROWS || !is_large || size_of::<T>() != size_of::<u32>() {
             return None;
         }
         Self::pack(bytemuck::cast_slice(w), columns)
     }
 
     fn pack(w: &[u32], columns: usize) -> Option<Self> {
+        let (isa, lanes) = (simd::current(), lanes()?);
         let (tops, exceptions) = most_frequent(w);
         if exceptions > w.len() / EXCEPTION_OF {
             return None;
@@ -70,7 +74,6 @@ impl Compact {
         for (number, &top) in (0..).zip(&tops) {
             numbers[usize::from(top)] = number;
         }
-        let (isa, lanes) = (simd::current(), lanes());
         let (k, width, run) = (w.len() / columns, REGISTERS * lanes, run_bytes(lanes));
         let places: Vec<Place> = (0..width).step_by(TOGETHER).map(|first| Place::new(first, lanes)).collect();
         let panels = columns.div_ceil(width);
@@ -122,14 +125,14 @@ fn most_frequent(w: &[u32]) -> (Tops, usize) {
     (tops, rare.iter().map(|(count, _)| count).sum())
 }
 
-/// The lanes of the current instruction set.
-fn lanes() -> usize {
+/// The lanes of the current instruction set, if it expands compact numbers.
+fn lanes() -> Option<usize> {
     struct Lanes;
     impl Kernel<f32> for Lanes {
-        type Output = usize;
+        type Output = Option<usize>;
         #[inline(always)]
-        fn run<S: Simd<f32>>(self, _: S) -> usize {
-            S::LANES
+        fn run<S: Simd<f32>>(self, _: S) -> Option<usize> {
+            S::EXPANDS.then_some(S::LANES)
         }
     }
     simd::dispatch(Lanes)

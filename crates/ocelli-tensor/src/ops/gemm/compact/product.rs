@@ -26,6 +26,7 @@ pub(crate) fn product<T: Element>(x: &[T], w: &Compact, y: &mut [T], epilogue: E
     assert_eq!(y.len() / w.columns * w.k, x.len(), "the rows have an element for each row of the matrix");
     let rows = y.len() / w.columns;
     assert_eq!(epilogue.slice_of(w.columns, rows, y.len()).columns, w.columns, "slices are others' business");
+    assert!(!epilogue.onto, "sums are others' business too");
     let (panels, y) = (w.panels(), Shared(y.as_mut_ptr()));
     let tasks = (w.bytes.len() / TASK_BYTES).clamp(1, TASKS * threads::count()).min(panels);
     threads::for_each(tasks, |task| {
