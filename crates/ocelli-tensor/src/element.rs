@@ -4,6 +4,8 @@ use std::fmt::{Debug, Display};
 use std::iter::Sum;
 use std::ops::{Add, AddAssign, Div, Mul, MulAssign, Neg, Sub, SubAssign};
 
+use half::f16;
+
 use crate::ops::conv::{deform, grouped, winograd};
 use crate::ops::gemm::{compact, few, gather, reduce, transpose};
 use crate::ops::{batch_norm, concat, cross_entropy, dropout, local_response_norm, pool, softmax};
@@ -154,9 +156,11 @@ macro_rules! element {
             unsafe fn gather(panels: gather::Panels<'_, Self>) {
                 let isa = panels.b.isa;
                 if panels.gate.is_some() {
-                    $dispatch(isa, gather::Tiles::<Self, true>(panels));
+                    $dispatch(isa, gather::Tiles::<Self, Self, true>::new(panels));
+                } else if panels.b.is_halved() {
+                    $dispatch(isa, gather::Tiles::<Self, f16, false>::new(panels));
                 } else {
-                    $dispatch(isa, gather::Tiles::<Self, false>(panels));
+                    $dispatch(isa, gather::Tiles::<Self, Self, false>::new(panels));
                 }
             }
             unsafe fn reduce(strips: reduce::Strips<'_, Self>) {

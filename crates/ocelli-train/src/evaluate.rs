@@ -56,6 +56,18 @@ pub fn evaluate(
     measure(network::planned(network), dataset, classes, preprocessing, batch_size, progress)
 }
 
+/// As [`evaluate`], of the network as a plan for one image computes that keeps the weights of memory-bound layers in 16 bits.
+pub fn evaluate_half(
+    network: &dyn Network,
+    dataset: Arc<dyn Dataset>,
+    classes: &[String],
+    preprocessing: &Preprocessing,
+    batch_size: usize,
+    progress: impl FnMut(usize, usize),
+) -> Result<Report> {
+    measure(network::halved(network), dataset, classes, preprocessing, batch_size, progress)
+}
+
 /// As [`evaluate`], of a network in eight bits: what [`quantize`](crate::quantize) made of it.
 pub fn evaluate_quantized(
     plan: &QuantizedPlan,

@@ -29,7 +29,7 @@ pub use config::Config;
 pub use data::{Data, Dataset};
 pub use decode::{EXTENSIONS, decode_image, read_image};
 pub use error::{Error, Result};
-pub use evaluate::{ClassReport, Report, evaluate, evaluate_quantized};
+pub use evaluate::{ClassReport, Report, evaluate, evaluate_half, evaluate_quantized};
 pub use loader::{Batch, Loader};
 pub use network::Network;
 pub use optimizer::Algorithm;

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use ocelli_zoo::nn::autograd::{Plan, QuantizedPlan, Trace, Var, no_grad, trace};
+use ocelli_zoo::nn::tensor::ops::Storage;
 use ocelli_zoo::nn::tensor::{Shape, Tensor, threads};
 use ocelli_zoo::nn::{Mode, State};
 use ocelli_zoo::{Model, Outputs};
@@ -53,18 +54,36 @@ pub(crate) fn logits(network: &dyn Network, images: Tensor) -> Result<Tensor> {
 
 /// The network with the weights of this moment, compiled for pictures of `images`' size in any number.
 pub(crate) fn compile(network: &dyn Network, images: &Shape) -> Result<Plan> {
+    compile_with(Storage::Exact, network, images)
+}
+
+/// As [`compile`], with weights kept in a certain way.
+pub(crate) fn compile_with(storage: Storage, network: &dyn Network, images: &Shape) -> Result<Plan> {
     let (x, y, trace) = recorded(network, images)?;
-    Ok(Plan::compile(&trace, &x, &y)?)
+    Ok(Plan::compile_with(storage, &trace, &x, &y)?)
 }
 
 /// The network's logits, without gradients, by plans: compiled with the weights of this moment, at the first pictures, for
 /// any number of that size.
 pub(crate) fn planned(network: &dyn Network) -> impl FnMut(&Tensor) -> Result<Tensor> + '_ {
+    by_plan(|images| compile(network, images.shape()))
+}
+
+/// As [`planned`], with the plan for one image whose memory-bound layers have their weights in 16 bits.
+pub(crate) fn halved(network: &dyn Network) -> impl FnMut(&Tensor) -> Result<Tensor> + '_ {
+    by_plan(|images| {
+        let mut image = images.shape().to_vec();
+        image[0] = 1;
+        compile_with(Storage::Half, network, &Shape::new(&image)?)
+    })
+}
+
+fn by_plan(compile: impl Fn(&Tensor) -> Result<Plan>) -> impl FnMut(&Tensor) -> Result<Tensor> {
     let mut plan = None;
     move |images| {
         let plan = match &mut plan {
             Some(plan) => plan,
-            none => none.insert(compile(network, images.shape())?),
+            none => none.insert(compile(images)?),
         };
         Ok(plan.run(images)?)
     }

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use crate::nn::autograd::{Plan, QuantizedPlan, Trace, Var, no_grad, trace};
 use crate::nn::checkpoint::Checkpoint;
+use crate::nn::tensor::ops::Storage;
 use crate::nn::tensor::{Shape, Tensor};
 use crate::nn::{self, Builder, Mode, State};
 use crate::{Architecture, Chain, Error, Options, Outputs, Result, Variant, variant};
@@ -189,6 +190,12 @@ impl Model {
     pub fn plan(&self, shape: impl Into<Shape>) -> Result<Plan<f32>> {
         let (x, y, trace) = self.record(shape)?;
         Ok(Plan::compile(&trace, &x, &y).map_err(nn::Error::from)?)
+    }
+
+    /// As [`plan`](Self::plan), with those weights in 16 bits that have to come from memory: [`Storage::Half`].
+    pub fn half_plan(&self, shape: impl Into<Shape>) -> Result<Plan<f32>> {
+        let (x, y, trace) = self.record(shape)?;
+        Ok(Plan::compile_with(Storage::Half, &trace, &x, &y).map_err(nn::Error::from)?)
     }
 
     /// The forward pass compiled in eight bits for inputs `[.., H, W, C]` of that shape, with the weights of this moment

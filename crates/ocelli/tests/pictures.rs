@@ -68,7 +68,11 @@ fn a_run_is_trained_resumed_evaluated_and_used() {
     let both = json(["evaluate", "--run", text(&run), "--int8", "--calibration", "4", "--json"]);
     assert_eq!(both["top1"], report["top1"]);
     assert_eq!(both["int8"]["images"], report["images"]);
-    assert!(succeeds(["evaluate", "--run", text(&run), "--int8"]).contains("in eight bits: "));
+    assert!(both.get("f16").is_none());
+    let both = json(["evaluate", "--run", text(&run), "--f16", "--json"]);
+    assert_eq!((&both["f16"]["images"], both.get("int8")), (&report["images"], None));
+    let all = succeeds(["evaluate", "--run", text(&run), "--int8", "--f16"]);
+    assert!(all.contains("in eight bits: ") && all.contains("with weights in 16 bits: "), "{all}");
 
     let image = data.join("blue/3.png");
     let by_run = json(["predict", "--run", text(&run), text(&image), text(&image), "--json"]);

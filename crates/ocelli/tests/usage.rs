@@ -8,7 +8,7 @@ use common::{fails, keys, ocelli, succeeds};
 
 #[test]
 fn wrong_usage_is_status_2() {
-    let wrong: [&[&str]; 10] = [
+    let wrong: [&[&str]; 12] = [
         &[],
         &["fly"],
         &["predict"],
@@ -17,6 +17,8 @@ fn wrong_usage_is_status_2() {
         &["evaluate", "--run", "a", "--model", "b", "--weights", "c"],
         &["bench", "resnet18", "--batch", "0"],
         &["bench", "resnet18", "--train", "--int8"],
+        &["bench", "resnet18", "--train", "--f16"],
+        &["bench", "resnet18", "--int8", "--f16"],
         &["evaluate", "--run", "runs/none", "--calibration", "5"],
         &["convert", "a.pth", "b.safetensors", "--dtype", "f17"],
     ];
@@ -139,7 +141,8 @@ fn a_typo_is_answered_with_the_nearest_names() {
 
 #[test]
 fn a_benchmark_reports_what_it_measured() {
-    for (mode, option) in [("inference", None), ("inference", Some("--int8")), ("training", Some("--train"))] {
+    let inference = [None, Some("--int8"), Some("--f16")].map(|option| ("inference", option));
+    for (mode, option) in inference.into_iter().chain([("training", Some("--train"))]) {
         let arguments = ["bench", "resnet8", "--batch", "2", "--threads", "1", "--json"].into_iter().chain(option);
         let report = common::json(arguments);
         let expected = ["batch", "gflops", "median_ms", "min_ms", "mode", "model", "peak_rss_mib", "runs", "threads"];

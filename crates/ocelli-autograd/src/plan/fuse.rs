@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use ocelli_tensor::ops::{Activation, PackedConv, Window};
+use ocelli_tensor::ops::{Activation, PackedConv, Storage, Window};
 use ocelli_tensor::{Element, Shape, Tensor};
 
 use super::role::{Convolution, Role};
@@ -129,10 +129,17 @@ impl<T: Element> Call<'_, T> {
     }
 }
 
-/// `origins` keeps what nodes are made of, weights included.
-pub(super) fn fuse<T: Element>(trace: &Trace<T>, input: u64, output: u64, origins: bool) -> Result<Fusion<T>> {
+/// What becomes of weights.
+#[derive(Clone, Copy)]
+pub(super) struct Weights {
+    pub storage: Storage,
+    /// Whether nodes keep what they are made of, weights included.
+    pub origins: bool,
+}
+
+pub(super) fn fuse<T: Element>(trace: &Trace<T>, input: u64, output: u64, weights: Weights) -> Result<Fusion<T>> {
     let (calls, output) = calls(trace, input, output)?;
-    let mut chains = Chains::new(&calls, output.id(), origins);
+    let mut chains = Chains::new(&calls, output.id(), weights);
     let mut nodes: Vec<(usize, Node<T>)> = Vec::new();
     for (i, call) in calls.iter().enumerate() {
         if let Role::Convolution(convolution) = &call.role {
@@ -203,17 +210,17 @@ struct Chains<'a, T: Element> {
     /// The operations that read a value, once for each time; `None` is the reader of the plan's output.
     readers: HashMap<u64, Vec<Option<usize>>>,
     taken: Vec<bool>,
-    origins: bool,
+    weights: Weights,
 }
 
 impl<'a, T: Element> Chains<'a, T> {
-    fn new(calls: &'a [Call<'a, T>], output: Option<u64>, origins: bool) -> Self {
+    fn new(calls: &'a [Call<'a, T>], output: Option<u64>, weights: Weights) -> Self {
         let mut readers: HashMap<u64, Vec<_>> = HashMap::new();
         for (i, call) in calls.iter().enumerate() {
             call.inputs.iter().filter_map(Operand::id).for_each(|id| readers.entry(id).or_default().push(Some(i)));
         }
         output.into_iter().for_each(|id| readers.entry(id).or_default().push(None));
-        Chains { calls, readers, taken: vec![false; calls.len()], origins }
+        Chains { calls, readers, taken: vec![false; calls.len()], weights }
     }
 
     /// The convolution at `start` with as much as fits into one step, and the position of its last operation: the weights
@@ -252,11 +259,11 @@ impl<'a, T: Element> Chains<'a, T> {
         }
         let entry = self.calls[last].entry;
         let first = self.calls[start].entry;
-        let step = fused(&convolution, scale.is_some(), activation, &first.input_shapes()[0])?;
+        let step = fused(self.weights.storage, &convolution, scale.is_some(), activation, &first.input_shapes()[0])?;
         let residuals = (inputs.len() - unsummed) * entry.output_shape().len() * size_of::<T>();
         let cost = Cost { bytes: first.cost().bytes + residuals as u64, ..first.cost() };
         let mut node = node(entry, &names.join(" + "), Action::Run(step), cost, inputs);
-        if self.origins {
+        if self.weights.origins {
             node.origin = Some(Origin::Convolution(Box::new(convolution), activation, first.input_shapes()[0]));
         }
         Ok((last, node))
@@ -267,7 +274,7 @@ impl<'a, T: Element> Chains<'a, T> {
     fn channel_weights(&self, start: usize, convolution: &Convolution<T>) -> Option<usize> {
         let pointwise =
             convolution.window == Window::square(1) && convolution.groups == 1 && convolution.deformable.is_none();
-        let id = self.calls[start].inputs[0].id().filter(|_| pointwise && !self.origins)?;
+        let id = self.calls[start].inputs[0].id().filter(|_| pointwise && !self.weights.origins)?;
         let product = self.calls[..start].iter().rposition(|call| call.entry.output == id)?;
         let call = &self.calls[product];
         let &[_, height, width, _] = &**call.entry.output_shape() else { return None };

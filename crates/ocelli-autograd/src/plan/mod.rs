@@ -17,12 +17,13 @@ use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use ocelli_tensor::{Element, Shape, Tensor, ops, threads};
+use ocelli_tensor::ops::{self, Storage};
+use ocelli_tensor::{Element, Shape, Tensor, threads};
 
 pub use int8::QuantizedPlan;
 pub use role::{Affine, Convolution, Deformable, Role};
 
-use self::fuse::{Action, Fusion, Node, Operand};
+use self::fuse::{Action, Fusion, Node, Operand, Weights};
 use self::layout::Layout;
 use crate::{Cost, Error, Result, Trace, Var};
 
@@ -96,7 +97,16 @@ impl<T: Element> Plan<T> {
     /// # Errors
     /// [`Error::NotTraced`] if no operation of the trace computed `output` from `input`, or what an operation returns.
     pub fn compile(trace: &Trace<T>, input: &Var<T>, output: &Var<T>) -> Result<Self> {
-        let mut fusion = fuse::fuse(trace, input.id(), output.id(), false)?;
+        Self::compile_with(Storage::Exact, trace, input, output)
+    }
+
+    /// As [`compile`](Self::compile), with weights kept in a certain way: in 16 bits, a plan whose layers' weights have to
+    /// come from memory takes less of it, and less time, and its output differs by about as much as these weights.
+    ///
+    /// # Errors
+    /// Those of [`compile`](Self::compile).
+    pub fn compile_with(storage: Storage, trace: &Trace<T>, input: &Var<T>, output: &Var<T>) -> Result<Self> {
+        let mut fusion = fuse::fuse(trace, input.id(), output.id(), Weights { storage, origins: false })?;
         pair::pair(&mut fusion);
         grow::grow(&mut fusion);
         slice::slice(&mut fusion);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ocelli_tensor::ops::{self, Activation, Affine, DeformConv2d, PackedConv, PackedDeformConv, PackedPair};
+use ocelli_tensor::ops::{self, Activation, Affine, DeformConv2d, PackedConv, PackedDeformConv, PackedPair, Storage};
 use ocelli_tensor::{Element, Shape, Tensor};
 
 use super::role::{Convolution, Deformable};
@@ -46,6 +46,7 @@ impl<T: Element> Step<T> for Forward<T> {
 
 /// A convolution and what was fused into it, for inputs of about the shape `x`, which are `scaled` by channels or not.
 pub(super) fn fused<T: Element>(
+    storage: Storage,
     convolution: &Convolution<T>,
     scaled: bool,
     activation: Option<Activation>,
@@ -56,12 +57,12 @@ pub(super) fn fused<T: Element>(
     let (weight, x) = (image_weight(&convolution.weight)?, image_shape(x));
     Ok(match deformable {
         None => {
-            let conv = PackedConv::new(&weight, bias, activation, window, groups, &x)?;
+            let conv = PackedConv::with_storage(storage, &weight, bias, activation, window, groups, &x)?;
             Box::new(Fused { conv: if scaled { conv.scaled()? } else { conv }, scaled })
         }
         Some(Deformable { offset_groups, modulated }) => {
             let attributes = DeformConv2d { window, groups, offset_groups };
-            let conv = PackedDeformConv::new(&weight, bias, activation, attributes, &x)?;
+            let conv = PackedDeformConv::with_storage(storage, &weight, bias, activation, attributes, &x)?;
             Box::new(FusedDeform { conv, modulated })
         }
     })
@@ -127,7 +128,7 @@ impl<T: Element> Step<T> for FusedDeform<T> {
     }
 
     fn algorithm(&self) -> &'static str {
-        "gathered"
+        self.conv.algorithm()
     }
 }
 

@@ -31,8 +31,8 @@ pub use batch_norm::{
 };
 pub use concat::{concat_columns, concat_columns_into, concat_shape, put_columns, split_columns};
 pub use conv::{
-    DeformConv2d, FloatConv, InputGradients, PackedConv, PackedDeformConv, PackedPair, QuantizedConv, Values, conv2d,
-    conv2d_backward_input, conv2d_backward_input_gated, conv2d_backward_input_onto, conv2d_backward_weight,
+    DeformConv2d, FloatConv, InputGradients, PackedConv, PackedDeformConv, PackedPair, QuantizedConv, Storage, Values,
+    conv2d, conv2d_backward_input, conv2d_backward_input_gated, conv2d_backward_input_onto, conv2d_backward_weight,
     conv2d_with_stats, deform_conv2d, deform_conv2d_backward_input, deform_conv2d_backward_weight,
 };
 pub use cross_entropy::{softmax_cross_entropy, softmax_cross_entropy_backward};

@@ -1,11 +1,13 @@
-//! AVX2 with FMA: eight `f32` lanes.
+//! AVX2 with FMA and F16C: eight `f32` lanes.
 
 use std::arch::asm;
 use std::arch::x86_64::*;
 
+use half::f16;
+
 use super::{Kernel, Simd};
 
-/// Proof that the processor has AVX2 and FMA.
+/// Proof that the processor has AVX2, FMA and F16C (as all with AVX2 have).
 #[derive(Clone, Copy)]
 pub(super) struct Avx2(());
 
@@ -13,17 +15,19 @@ impl Avx2 {
     /// The token, if the processor has the instructions.
     #[inline]
     pub fn new() -> Option<Self> {
-        (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")).then_some(Avx2(()))
+        let has =
+            is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c");
+        has.then_some(Avx2(()))
     }
 
     /// Runs a kernel compiled for these instructions.
     #[inline]
     pub fn vectorize<K: Kernel<f32>>(self, kernel: K) -> K::Output {
-        #[target_feature(enable = "avx2,fma")]
+        #[target_feature(enable = "avx2,fma,f16c")]
         fn run<K: Kernel<f32>>(token: Avx2, kernel: K) -> K::Output {
             kernel.run(token)
         }
-        // SAFETY: the token proves that the processor has AVX2 and FMA.
+        // SAFETY: the token proves that the processor has these features.
         unsafe { run(self, kernel) }
     }
 }
@@ -45,7 +49,7 @@ fn first(n: usize) -> __m256i {
     unsafe { _mm256_cmpgt_epi32(_mm256_set1_epi32(n as i32), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)) }
 }
 
-// SAFETY of all blocks below: `self` proves that the processor has AVX2 and FMA; pointers are the caller's promise,
+// SAFETY of all blocks below: `self` proves that the processor has AVX2, FMA and F16C; pointers are the caller's promise,
 // stated at the trait.
 #[allow(clippy::undocumented_unsafe_blocks)]
 impl Simd<f32> for Avx2 {
@@ -74,6 +78,10 @@ impl Simd<f32> for Avx2 {
     #[inline(always)]
     unsafe fn store_partial_ptr(self, v: __m256, dst: *mut f32, n: usize) {
         unsafe { _mm256_maskstore_ps(dst, first(n), v) }
+    }
+    #[inline(always)]
+    unsafe fn widen_ptr(self, src: *const f16) -> __m256 {
+        unsafe { _mm256_cvtph_ps(_mm_loadu_si128(src.cast())) }
     }
     #[inline(always)]
     fn prefetch(self, src: *const f32) {

@@ -2,6 +2,8 @@
 
 use std::arch::x86_64::*;
 
+use half::f16;
+
 use super::avx2::prefetch_to_write;
 use super::{Kernel, Simd};
 
@@ -69,6 +71,10 @@ impl Simd<f32> for Avx512 {
     #[inline(always)]
     unsafe fn store_partial_ptr(self, v: __m512, dst: *mut f32, n: usize) {
         unsafe { _mm512_mask_storeu_ps(dst, first(n), v) }
+    }
+    #[inline(always)]
+    unsafe fn widen_ptr(self, src: *const f16) -> __m512 {
+        unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(src.cast())) }
     }
     #[inline(always)]
     fn prefetch(self, src: *const f32) {

@@ -41,6 +41,8 @@ mod portable;
 use std::cell::Cell;
 use std::sync::LazyLock;
 
+use half::f16;
+
 use crate::Element;
 
 /// An instruction set's lanes of element `T`. The value is a token: it exists only where the processor has it.
@@ -112,6 +114,22 @@ pub trait Simd<T: Element>: Copy + Send + Sync + 'static {
     /// # Safety
     /// `n` elements must be writable at `dst`.
     unsafe fn store_partial_ptr(self, v: Self::V, dst: *mut T, n: usize);
+    /// Reads a register from `src`, where numbers are kept in 16 bits.
+    ///
+    /// # Safety
+    /// `LANES` numbers must be readable at `src`.
+    #[inline(always)]
+    unsafe fn widen_ptr(self, src: *const f16) -> Self::V {
+        let mut lanes = [T::ZERO; 16];
+        assert!(Self::LANES <= lanes.len());
+        // SAFETY: the caller vouches for the numbers, and the array has room for a register, as just asserted.
+        unsafe {
+            for (i, lane) in lanes[..Self::LANES].iter_mut().enumerate() {
+                *lane = T::from_f64(f64::from(widened(*src.add(i))));
+            }
+            self.load_ptr(lanes.as_ptr())
+        }
+    }
     /// Asks for the cache line of `src`, which may be any pointer, to be brought into the second-level cache.
     #[inline(always)]
     fn prefetch(self, _src: *const T) {}
@@ -194,6 +212,16 @@ pub trait Simd<T: Element>: Copy + Send + Sync + 'static {
     fn reduce_add(self, v: Self::V) -> T;
     /// The maximum of all lanes.
     fn reduce_max(self, v: Self::V) -> T;
+}
+
+/// A finite number, by steps that any processor has instructions for: all its bits but the sign, put where they are in an
+/// `f32`, are the number but for the difference of the exponents' biases.
+#[inline(always)]
+fn widened(x: f16) -> f32 {
+    const BIAS: f32 = f32::from_bits((127 + 127 - 15) << 23);
+    let bits = u32::from(x.to_bits());
+    let size = f32::from_bits((bits & 0x7fff) << 13) * BIAS;
+    f32::from_bits(size.to_bits() | (bits & 0x8000) << 16)
 }
 
 /// A computation that runs on any instruction set.

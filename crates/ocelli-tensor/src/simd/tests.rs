@@ -99,3 +99,30 @@ fn exp_and_sigmoid_saturate() {
         assert!((0.0..1e-37).contains(&at(isa, Function::Sigmoid, -1000.0)));
     }
 }
+
+#[test]
+fn halves_are_widened_exactly() {
+    struct Widen<'a, T>(&'a [f16], &'a mut [T]);
+    impl<T: Element> Kernel<T> for Widen<'_, T> {
+        type Output = ();
+        #[inline(always)]
+        fn run<S: Simd<T>>(self, simd: S) {
+            for (halves, numbers) in self.0.chunks_exact(S::LANES).zip(self.1.chunks_exact_mut(S::LANES)) {
+                // SAFETY: the chunk has a register's numbers.
+                simd.store(unsafe { simd.widen_ptr(halves.as_ptr()) }, numbers);
+            }
+        }
+    }
+    // All finite ones, which are a multiple of any register's lanes.
+    let halves: Vec<f16> = (0..=u16::MAX).map(f16::from_bits).filter(|x| x.is_finite()).collect();
+    for &isa in available() {
+        let mut numbers = vec![f32::NAN; halves.len()];
+        f32::dispatch_on(isa, Widen(&halves, &mut numbers));
+        for (half, number) in halves.iter().zip(numbers) {
+            assert_eq!(half.to_f32().to_bits(), number.to_bits(), "{half} on {isa:?}");
+        }
+    }
+    let mut numbers = vec![f64::NAN; halves.len()];
+    f64::dispatch_on(Isa::Portable, Widen(&halves, &mut numbers));
+    assert!(halves.iter().zip(numbers).all(|(half, number)| half.to_f64() == number));
+}

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use clap::Args;
-use ocelli_train::{Data, Dataset, Picture, Report, Run, evaluate, evaluate_quantized, quantize};
+use ocelli_train::{Data, Dataset, Picture, Report, Run, evaluate, evaluate_half, evaluate_quantized, quantize};
 use serde::Serialize;
 
 use crate::arguments::{NetworkChoice, Threads, at_least_one};
@@ -22,7 +22,8 @@ SOURCE is `digits` (built in) or a folder: train/CLASS/* and val/CLASS/*, of whi
 the fifth is measured that --seed holds out. With --run, data and seed are those of the run, unless given.
 
 With --int8 the network is measured twice: as it is, and with its convolutions and fully connected layers in eight bits, \
-for which it looks at some training images first. See docs/quantization.md.
+for which it looks at some training images first. With --f16 it is measured as it is and as it computes a single image if \
+layers whose weights have to come from memory keep them in 16 bits. See docs/quantization.md.
 
 Examples:
   ocelli evaluate --run runs/digits
@@ -45,10 +46,13 @@ pub struct Evaluate {
     /// Measure the network in eight bits, too
     #[arg(long)]
     int8: bool,
+    /// Measure the network with the weights of memory-bound layers in 16 bits, too
+    #[arg(long)]
+    f16: bool,
     /// How many training images tell --int8 the ranges of the network's values
     #[arg(long, value_name = "N", default_value = "64", value_parser = at_least_one(), requires = "int8")]
     calibration: usize,
-    /// Print {model, data, images, loss, top1, top5, classes, confusion, skipped}; with --int8 also {int8: {images, …}}
+    /// Print {model, data, images, loss, top1, top5, classes, confusion, skipped}; with --int8 also {int8: {images, …}}, and so with --f16
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -61,8 +65,17 @@ struct Answer<'a> {
     data: &'a str,
     #[serde(flatten)]
     report: &'a Report,
+    #[serde(flatten)]
+    lesser: &'a Lesser,
+}
+
+/// What the network is worth with fewer bits.
+#[derive(Serialize)]
+struct Lesser {
     #[serde(skip_serializing_if = "Option::is_none")]
-    int8: Option<&'a Report>,
+    int8: Option<Report>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    f16: Option<Report>,
 }
 
 impl Evaluate {
@@ -77,37 +90,55 @@ impl Evaluate {
             Some(run) => Classifier::of_run(run)?,
             None => Classifier::chosen(&self.network)?.ok_or_else(|| Error::message("no network chosen"))?,
         };
-        let (report, int8) = self.measure(&classifier, &data)?;
+        let (report, lesser) = self.measure(&classifier, &data)?;
         for picture in &report.skipped {
             Bar::none().line_err(&warning(&format!("skipped {}", picture.reason)));
         }
         let model = classifier.model.variant().name;
         if self.json {
-            return print_json(&Answer { model, data: &data.source, report: &report, int8: int8.as_ref() });
+            return print_json(&Answer { model, data: &data.source, report: &report, lesser: &lesser });
         }
         print(model, &data.source, &report)?;
-        int8.map_or(Ok(()), |int8| print_int8(&report, &int8))
+        let kinds = [(lesser.int8, "in eight bits"), (lesser.f16, "with weights in 16 bits")];
+        kinds
+            .into_iter()
+            .try_for_each(|(lesser, kind)| lesser.map_or(Ok(()), |lesser| print_lesser(&report, &lesser, kind)))
     }
 
-    /// The measures of the network, and if they are asked for, those in eight bits.
-    fn measure(&self, classifier: &Classifier, data: &Data) -> Result<(Report, Option<Report>)> {
+    /// The measures of the network, and those with fewer bits that are asked for.
+    fn measure(&self, classifier: &Classifier, data: &Data) -> Result<(Report, Lesser)> {
         let Classifier { model, preprocessing, classes } = classifier;
-        let dataset = Arc::new(Relabelled::new(data, classes)?);
-        let bar = Bar::new(dataset.len(), "evaluating");
-        let progress = |done, _| bar.set(done, "images");
-        let report = evaluate(model, dataset.clone(), classes, preprocessing, self.batch_size, progress);
-        bar.clear();
-        let report = report?;
-        if !self.int8 {
-            return Ok((report, None));
-        }
-        let plan = quantize(model, data.train.clone(), self.calibration, preprocessing)?;
-        let bar = Bar::new(dataset.len(), "evaluating in eight bits");
-        let progress = |done, _| bar.set(done, "images");
-        let int8 = evaluate_quantized(&plan, dataset, classes, preprocessing, self.batch_size, progress);
-        bar.clear();
-        Ok((report, Some(int8?)))
+        let (dataset, size) = (Arc::new(Relabelled::new(data, classes)?), self.batch_size);
+        let images = dataset.len();
+        let report = shown(images, "evaluating", |progress| {
+            evaluate(model, dataset.clone(), classes, preprocessing, size, progress)
+        })?;
+        let int8 = || {
+            let plan = quantize(model, data.train.clone(), self.calibration, preprocessing)?;
+            shown(images, "evaluating in eight bits", |progress| {
+                evaluate_quantized(&plan, dataset.clone(), classes, preprocessing, size, progress)
+            })
+        };
+        let f16 = || {
+            shown(images, "evaluating with weights in 16 bits", |progress| {
+                evaluate_half(model, dataset.clone(), classes, preprocessing, size, progress)
+            })
+        };
+        let lesser = Lesser { int8: self.int8.then(int8).transpose()?, f16: self.f16.then(f16).transpose()? };
+        Ok((report, lesser))
     }
+}
+
+/// A measurement that takes a while, with a bar.
+fn shown(
+    images: usize,
+    what: &str,
+    measure: impl FnOnce(&dyn Fn(usize, usize)) -> ocelli_train::Result<Report>,
+) -> Result<Report> {
+    let bar = Bar::new(images, what);
+    let report = measure(&|done, _| bar.set(done, "images"));
+    bar.clear();
+    Ok(report?)
 }
 
 /// A data set whose labels are the outputs of a network that may know more classes.
@@ -169,10 +200,10 @@ fn print(model: &str, data: &str, report: &Report) -> Result<()> {
     print_line(&format!("{model}, mean cross-entropy {:.4}", report.loss))
 }
 
-fn print_int8(report: &Report, int8: &Report) -> Result<()> {
-    let [top1, exact] = [int8, report].map(|report| percent(report.top1, 2));
-    let loss = format!("mean cross-entropy {:.4} ({:.4})", int8.loss, report.loss);
-    print_line(&format!("in eight bits: {} right ({exact} in 32), {loss}", Style::stdout().strong(&top1)))
+fn print_lesser(report: &Report, lesser: &Report, kind: &str) -> Result<()> {
+    let [top1, exact] = [lesser, report].map(|report| percent(report.top1, 2));
+    let loss = format!("mean cross-entropy {:.4} ({:.4})", lesser.loss, report.loss);
+    print_line(&format!("{kind}: {} right ({exact} in 32), {loss}", Style::stdout().strong(&top1)))
 }
 
 fn print_confusions(report: &Report) -> Result<()> {

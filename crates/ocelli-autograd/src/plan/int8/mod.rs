@@ -13,12 +13,13 @@ mod tests;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 
+use ocelli_tensor::ops::Storage;
 use ocelli_tensor::{Shape, Tensor, threads};
 
 use self::range::Range;
 use self::step::{Calibrated, QuantizedStep, Slot, Source};
 use super::check_input;
-use super::fuse::{self, Fusion, Node, Operand};
+use super::fuse::{self, Fusion, Node, Operand, Weights};
 use crate::{Error, Result, Trace, Var};
 
 /// A compiled forward pass from one input to one output, whose convolutions and fully connected layers multiply bytes.
@@ -63,7 +64,8 @@ impl QuantizedPlan {
     /// What [`Plan::compile`](super::Plan::compile) and [`Plan::run`](super::Plan::run) return, and
     /// [`Error::NotCalibrated`] without an image.
     pub fn compile(trace: &Trace<f32>, input: &Var<f32>, output: &Var<f32>, calibration: &[Tensor]) -> Result<Self> {
-        let fusion = fuse::fuse(trace, input.id(), output.id(), true)?;
+        let weights = Weights { storage: Storage::Exact, origins: true };
+        let fusion = fuse::fuse(trace, input.id(), output.id(), weights)?;
         check_calibration(input.shape(), calibration)?;
         let graph = Graph::new(&fusion, input.id());
         let values = threads::install(|| graph.calibrate(calibration))?;

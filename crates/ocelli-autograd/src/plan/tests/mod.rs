@@ -2,6 +2,8 @@
 
 mod concat;
 
+use ocelli_tensor::ops::conv::{Algorithm, with_algorithm};
+
 use super::*;
 use crate::ops::Window;
 use crate::{Parameter, trace};
@@ -349,4 +351,31 @@ fn plans_can_be_shared_between_threads() {
     fn shared<P: Send + Sync>() {}
     shared::<Plan<f32>>();
     shared::<Plan<f64>>();
+}
+
+#[test]
+fn memory_bound_weights_may_be_kept_in_16_bits() {
+    let x = Var::constant(random([1, 7, 7, 300], 1));
+    let network = |x: &Var| -> Result<Var> {
+        let x = Layers.conv_norm(x, 120, 1)?.relu()?;
+        let [w, b] = [random([5880, 50], 3), random([50], 4)].map(|value| Parameter::new(value).var());
+        x.flatten()?.linear(&w, Some(&b))
+    };
+    let (y, trace) = trace(|| network(&x));
+    let y = y.unwrap();
+    let [exact, half] = [Storage::Exact, Storage::Half]
+        .map(|storage| with_algorithm(Algorithm::Direct, || Plan::compile_with(storage, &trace, &x, &y).unwrap()));
+    let algorithms = |plan: &Plan| {
+        let mut algorithms = Vec::new();
+        plan.profile(x.value(), |step| algorithms.push(step.algorithm)).unwrap();
+        algorithms
+    };
+    assert_eq!(algorithms(&half), ["gathered f16", "", "product f16"]);
+    assert!(algorithms(&exact).iter().all(|algorithm| !algorithm.ends_with("f16")));
+    for batch in [1, 3] {
+        let x = random([batch, 7, 7, 300], 2);
+        let [y, expected] = [&half, &exact].map(|plan| plan.run(&x).unwrap());
+        let error = y.relative_error(&expected);
+        assert!((1e-6..1e-3).contains(&error), "{error}");
+    }
 }

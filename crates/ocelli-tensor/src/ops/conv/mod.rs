@@ -30,7 +30,7 @@ pub use deform::{
 };
 pub use gated::conv2d_backward_input_gated;
 pub use int8::{FloatConv, QuantizedConv, Values};
-pub use packed::{PackedConv, PackedPair};
+pub use packed::{PackedConv, PackedPair, Storage};
 
 use super::batch_norm::{ColumnStats, merge};
 use super::gemm::counts::Counts;
@@ -197,6 +197,13 @@ fn pack<T: Element>(g: &Geometry, w: &Tensor<T>) -> Packed<T> {
     let [cin, cout] = g.group();
     let taps: Vec<usize> = (0..g.window.taps()).collect();
     Packed::new(w.data(), g.weight(), g.groups, &taps, cin, cout)
+}
+
+/// As [`pack`], in 16 bits a weight, if these hold the weights.
+fn pack_halved<T: Element>(g: &Geometry, w: &Tensor<T>) -> Option<Packed<T>> {
+    let [cin, cout] = g.group();
+    let taps: Vec<usize> = (0..g.window.taps()).collect();
+    Packed::halved(w.data(), g.weight(), g.groups, &taps, cin, cout)
 }
 
 /// The input as the forward product reads it: itself or, if taps are joined, a copy with its padding in the workspace.

@@ -146,7 +146,7 @@ impl<T: Element> PartRows<T> {
 /// # Safety
 /// As for [`tile::gather`](super::tile::gather), with these rows for the block's.
 #[inline(always)]
-pub(super) unsafe fn put<T: Element, S: Simd<T>>(simd: S, tile: &[T], block: &Block<'_, T>, rows: usize) {
+pub(super) unsafe fn put<T: Element, N, S: Simd<T>>(simd: S, tile: &[T], block: &Block<'_, T, N>, rows: usize) {
     for (i, row) in tile.chunks_exact(WIDEST).take(rows).enumerate() {
         for c in (0..block.live).step_by(S::LANES) {
             // SAFETY: the caller's promise; `live` columns are the block's.

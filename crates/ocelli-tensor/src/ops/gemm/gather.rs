@@ -8,11 +8,13 @@
 //!         tile:    a few rows of C in registers    A is read where it lies, through the rows' pointers
 //! ```
 
+use std::marker::PhantomData;
 use std::ops::Range;
 
 use super::counts::{Counting, Counts, WIDEST};
 use super::gate::{self, Gate};
 use super::grid::Pixels;
+use super::half::Number;
 use super::pieces::{COUNTED_TASKS, Pieces, ROWS_BYTES, TASKS, cut};
 pub use super::tile::Finish;
 use super::tile::{self, Block, MOST_ROWS, with_tile};
@@ -269,9 +271,16 @@ impl<T: Element> Panels<'_, T> {
 
 /// [`Panels`] whose caller has made the promise of [`Panels::run`]. Those without a gate have code of their own, which knows
 /// nothing of it: some instructions more in every tile would show.
-pub(crate) struct Tiles<'a, T: Element, const GATED: bool>(pub Panels<'a, T>);
+pub(crate) struct Tiles<'a, T: Element, N, const GATED: bool>(Panels<'a, T>, PhantomData<N>);
 
-impl<T: Element, const GATED: bool> Kernel<T> for Tiles<'_, T, GATED> {
+impl<'a, T: Element, N, const GATED: bool> Tiles<'a, T, N, GATED> {
+    /// Of panels whose operand is kept in numbers `N`.
+    pub fn new(panels: Panels<'a, T>) -> Self {
+        Tiles(panels, PhantomData)
+    }
+}
+
+impl<T: Element, N: Number<T>, const GATED: bool> Kernel<T> for Tiles<'_, T, N, GATED> {
     type Output = ();
 
     #[inline(always)]
@@ -308,16 +317,16 @@ impl<T: Element, const GATED: bool> Kernel<T> for Tiles<'_, T, GATED> {
     }
 }
 
-impl<T: Element, const GATED: bool> Tiles<'_, T, GATED> {
+impl<T: Element, N: Number<T>, const GATED: bool> Tiles<'_, T, N, GATED> {
     /// The rows of B from some tap and `k` of a panel on.
-    fn b_rows(&self, [panel, tap, k]: [usize; 3]) -> *const T {
+    fn b_rows(&self, [panel, tap, k]: [usize; 3]) -> *const N {
         let Panels { b, group, k: depth, .. } = self.0;
-        b.panel(group, panel)[(tap * depth + k) * b.width..].as_ptr()
+        N::panel(b, group, panel)[(tap * depth + k) * b.width..].as_ptr()
     }
 
     /// All rows times a block of a panel, while the rows of B at `b_next` are fetched.
     #[inline(always)]
-    fn block<S: Simd<T>>(&self, simd: S, panel: usize, taps: Range<usize>, k: Range<usize>, b_next: *const T) {
+    fn block<S: Simd<T>>(&self, simd: S, panel: usize, taps: Range<usize>, k: Range<usize>, b_next: *const N) {
         let this = &self.0;
         let (rows, first_column) = (this.targets.len(), panel * this.b.width);
         let live = this.b.width.min(this.b.columns - first_column);
@@ -336,7 +345,7 @@ impl<T: Element, const GATED: bool> Tiles<'_, T, GATED> {
         let mut counting = place.map(|place| Counting::new(place.at(0, 0, column)));
         for t in 0..tiles {
             let tile = cut(rows, tiles, t);
-            let fetchers = tile::fetchers(tile.len());
+            let fetchers = tile::fetchers::<N>(tile.len(), this.b.width);
             // The first panel is the first to read the next tile's rows.
             let fetches = this.taps == 1 && panel == this.panels.start && tile.end < rows;
             let ahead = || std::array::from_fn(|i| sources[(tile.end + i).min(rows - 1)]);
@@ -362,7 +371,7 @@ impl<T: Element, const GATED: bool> Tiles<'_, T, GATED> {
             // SAFETY: the promise made to `Panels::run`; a panel has `taps · k` rows, `vectors` is chosen by `live`, and
             // counts have the output's columns, of which each panel has its own.
             unsafe {
-                with_tile!(S, tile.len(), vectors, |R, V| tile::gather::<T, S, R, V, GATED>(simd, &mut block));
+                with_tile!(S, tile.len(), vectors, |R, V| tile::gather::<T, N, S, R, V, GATED>(simd, &mut block));
                 if let (Some(gate), Some((lines, _))) = (rows_of_gate, &mut block.counts) {
                     gate.pass(simd, &mut aside, tile.len(), (column, live), lines);
                     gate::put(simd, &aside, &block, tile.len());

@@ -18,6 +18,7 @@ pub(crate) mod few;
 pub(crate) mod gate;
 pub(crate) mod gather;
 pub(crate) mod grid;
+pub(crate) mod half;
 pub(crate) mod pack;
 mod pieces;
 pub(crate) mod reduce;

@@ -8,6 +8,9 @@
 //!   └──────────┘
 //! ```
 
+use half::f16;
+
+use super::half::Halves;
 use super::transpose::Transpose;
 use crate::simd::{self, Isa, Kernel, Simd};
 use crate::{Element, Tensor, threads};
@@ -32,27 +35,33 @@ pub struct Packed<T: Element> {
     pub columns: usize,
     /// Columns of a panel.
     pub width: usize,
-    panels: Tensor<T>,
+    panels: Panels<T>,
+}
+
+/// All panels, `[panels, groups, depth, width]`.
+#[derive(Clone)]
+enum Panels<T: Element> {
+    Whole(Tensor<T>),
+    Halves(Halves),
 }
 
 impl<T: Element> Packed<T> {
     /// Packs `groups` matrices of the given taps (indices into the source), `k` rows a tap and `columns` columns.
     pub fn new(source: &[T], at: Matrix, groups: usize, taps: &[usize], k: usize, columns: usize) -> Self {
-        let depth = taps.len() * k;
-        let mut packed = Self::scratch(groups, depth, columns);
-        let width = packed.width;
-        threads::for_each_chunk(packed.panels.data_mut(), depth * width, |i, rows| {
-            let (first, group) = (i / groups * width, i % groups);
-            let live = width.min(columns - first);
-            if live < width {
-                rows.fill(T::ZERO);
-            }
-            for (&tap, rows) in taps.iter().zip(rows.chunks_exact_mut((k * width).max(1))) {
-                let source = &source[group * at.group + tap * at.tap + first * at.column..];
-                copy(source, at, rows, width, live);
-            }
-        });
+        let mut packed = Self::scratch(groups, taps.len() * k, columns);
+        let (size, width) = (packed.depth * packed.width, packed.width);
+        let panels = Source { numbers: source, at, groups, taps, k, columns };
+        threads::for_each_chunk(packed.panels_mut(), size, |i, rows| panels.copy(i, rows, width));
         packed
+    }
+
+    /// As [`new`](Self::new), in 16 bits a number, if these hold the numbers: see [`Halves`].
+    pub fn halved(source: &[T], at: Matrix, groups: usize, taps: &[usize], k: usize, columns: usize) -> Option<Self> {
+        let (isa, width, depth) = (simd::current(), Self::tile_width(), taps.len() * k);
+        let panels = Source { numbers: source, at, groups, taps, k, columns };
+        let count = columns.div_ceil(width) * groups;
+        let halves = Halves::new(count, depth * width, |i, rows| panels.copy(i, rows, width))?;
+        Some(Packed { isa, groups, depth, columns, width, panels: Panels::Halves(halves) })
     }
 
     /// Columns of a tile of the current instruction set.
@@ -72,23 +81,36 @@ impl<T: Element> Packed<T> {
     pub fn scratch(groups: usize, depth: usize, columns: usize) -> Self {
         let (isa, width) = (simd::current(), Self::tile_width());
         let panels = Tensor::scratch([columns.div_ceil(width), groups, depth, width]);
-        Packed { isa, groups, depth, columns, width, panels }
+        Packed { isa, groups, depth, columns, width, panels: Panels::Whole(panels) }
     }
 
     /// The operand with each row times its factor, in `memory`, which it shares until it is dropped.
     pub fn scaled(&self, factors: &[T], memory: &mut Tensor<T>) -> Self {
         assert!(self.groups == 1 && self.depth == factors.len(), "a factor a row");
-        let rows = self.panels.data().chunks_exact(self.width);
-        let copies = memory.resize(*self.panels.shape()).chunks_exact_mut(self.width);
+        let panels = self.whole();
+        let rows = panels.data().chunks_exact(self.width);
+        let copies = memory.resize(*panels.shape()).chunks_exact_mut(self.width);
         for ((copy, row), &factor) in copies.zip(rows).zip(factors.iter().cycle()) {
             copy.iter_mut().zip(row).for_each(|(copy, &x)| *copy = x * factor);
         }
-        Packed { panels: memory.clone(), ..*self }
+        Packed { panels: Panels::Whole(memory.clone()), ..*self }
     }
 
     /// The elements of all panels.
     pub fn len(&self) -> usize {
-        self.panels.len()
+        self.panels() * self.groups * self.depth * self.width
+    }
+
+    /// Whether the numbers are kept in 16 bits.
+    pub fn is_halved(&self) -> bool {
+        matches!(self.panels, Panels::Halves(_))
+    }
+
+    fn whole(&self) -> &Tensor<T> {
+        match &self.panels {
+            Panels::Whole(panels) => panels,
+            Panels::Halves(_) => unreachable!("only gathered products take halves"),
+        }
     }
 
     /// The panels of a group.
@@ -98,18 +120,58 @@ impl<T: Element> Packed<T> {
 
     /// Panel `panel` of group `group`, `[depth, width]`.
     pub fn panel(&self, group: usize, panel: usize) -> &[T] {
+        self.panel_of(self.whole().data(), group, panel)
+    }
+
+    /// As [`panel`](Self::panel), of halves.
+    pub fn halved_panel(&self, group: usize, panel: usize) -> &[f16] {
+        match &self.panels {
+            Panels::Halves(halves) => self.panel_of(halves, group, panel),
+            Panels::Whole(_) => unreachable!("the operand is whole"),
+        }
+    }
+
+    fn panel_of<'a, N>(&self, panels: &'a [N], group: usize, panel: usize) -> &'a [N] {
         let size = self.depth * self.width;
-        &self.panels.data()[(panel * self.groups + group) * size..][..size]
+        &panels[(panel * self.groups + group) * size..][..size]
     }
 
     /// The panels from some panel on, `[panels, groups, depth, width]`.
     pub fn panels_from(&self, panel: usize) -> &[T] {
-        &self.panels.data()[panel * self.groups * self.depth * self.width..]
+        &self.whole().data()[panel * self.groups * self.depth * self.width..]
     }
 
     /// All panels, `[panels, groups, depth, width]`.
     pub fn panels_mut(&mut self) -> &mut [T] {
-        self.panels.data_mut()
+        match &mut self.panels {
+            Panels::Whole(panels) => panels.data_mut(),
+            Panels::Halves(_) => unreachable!("halves are made once"),
+        }
+    }
+}
+
+/// What panels are copied from.
+struct Source<'a, T> {
+    numbers: &'a [T],
+    at: Matrix,
+    groups: usize,
+    taps: &'a [usize],
+    k: usize,
+    columns: usize,
+}
+
+impl<T: Element> Source<'_, T> {
+    /// Copies panel `i`, rows of `width`.
+    fn copy(&self, i: usize, rows: &mut [T], width: usize) {
+        let (first, group) = (i / self.groups * width, i % self.groups);
+        let live = width.min(self.columns - first);
+        if live < width {
+            rows.fill(T::ZERO);
+        }
+        let at = self.at;
+        for (&tap, rows) in self.taps.iter().zip(rows.chunks_exact_mut((self.k * width).max(1))) {
+            copy(&self.numbers[group * at.group + tap * at.tap + first * at.column..], at, rows, width, live);
+        }
     }
 }
 

@@ -10,6 +10,7 @@
 use super::ahead::Ahead;
 use super::counts::{Lines, Place, WIDEST};
 use super::gate::PartRows;
+use super::half::Number;
 use crate::Element;
 use crate::ops::Activation;
 use crate::simd::Simd;
@@ -30,7 +31,7 @@ pub struct Finish<T> {
 }
 
 /// A block of a gathered product: `ROWS` rows, one panel, some taps, some of each tap's `k`.
-pub(super) struct Block<'a, T> {
+pub(super) struct Block<'a, T, N> {
     /// `taps` groups, `stride` apart, of the rows' pointers into A, each valid for `k_start + k_count` elements.
     pub sources: *const *const T,
     pub stride: usize,
@@ -38,7 +39,7 @@ pub(super) struct Block<'a, T> {
     pub k_start: usize,
     pub k_count: usize,
     /// `taps · k_count` rows of a panel.
-    pub b: *const T,
+    pub b: *const N,
     /// The rows' offsets into `out`; the tile writes `live` columns from `column` on.
     pub targets: *const usize,
     pub out: *mut T,
@@ -52,7 +53,7 @@ pub(super) struct Block<'a, T> {
     /// What the tile has to [pass](PartRows::pass) before it is stored, and where it waits for that, rows [`WIDEST`] apart.
     pub gate: Option<(PartRows<T>, *mut T)>,
     /// Where cache lines of B are fetched for later, and rows of A whose same `k` are, if any.
-    pub b_ahead: *const T,
+    pub b_ahead: *const N,
     pub a_ahead: Option<[*const T; ROWS_AHEAD]>,
 }
 
@@ -60,10 +61,18 @@ pub(super) struct Block<'a, T> {
 /// loop end each.
 pub(super) const UNROLL: usize = 4;
 
-/// Tiles of so many rows that together fetch the rows of B which follow the block. Tiles of few rows have no others beside
-/// them, since rows are cut evenly.
-pub(super) const fn fetchers(rows: usize) -> usize {
-    if rows <= 4 { 1 } else { 4 }
+/// How many tiles of so many rows fetch the rows of B which follow the block together, lines of `N` that a turn of the loop
+/// reads `width` of. Tiles of few rows have no others beside them, since rows are cut evenly.
+pub(super) const fn fetchers<N>(rows: usize, width: usize) -> usize {
+    match UNROLL * width / line::<N>() {
+        _ if rows <= 4 => 1,
+        lines if lines < 4 => lines,
+        _ => 4,
+    }
+}
+/// Numbers in a cache line.
+const fn line<N>() -> usize {
+    64 / size_of::<N>()
 }
 /// Rows of A that a tile may fetch.
 pub(super) const ROWS_AHEAD: usize = 16;
@@ -76,9 +85,16 @@ const RESULTS_AHEAD: usize = 2;
 /// All pointers of `block` must be valid as described there, for `ROWS` rows; nobody else may access the elements of
 /// `out` that it writes; and `(VECTORS − 1) · LANES < live ≤ VECTORS · LANES`.
 #[inline(always)]
-pub(super) unsafe fn gather<T: Element, S: Simd<T>, const ROWS: usize, const VECTORS: usize, const GATED: bool>(
+pub(super) unsafe fn gather<
+    T: Element,
+    N: Number<T>,
+    S: Simd<T>,
+    const ROWS: usize,
+    const VECTORS: usize,
+    const GATED: bool,
+>(
     simd: S,
-    block: &mut Block<'_, T>,
+    block: &mut Block<'_, T, N>,
 ) {
     const { assert!(S::TILE_ROWS <= MOST_ROWS) }
     let gate = if GATED { block.gate } else { None };
@@ -117,9 +133,9 @@ pub(super) unsafe fn gather<T: Element, S: Simd<T>, const ROWS: usize, const VEC
             }
             let mut k = 0;
             while k + UNROLL <= block.k_count {
-                for _ in 0..UNROLL * width / (fetchers(ROWS) * S::LINE) {
-                    simd.prefetch(b_ahead);
-                    b_ahead = b_ahead.wrapping_add(S::LINE);
+                for _ in 0..UNROLL * width / (fetchers::<N>(ROWS, width) * line::<N>()) {
+                    simd.prefetch(b_ahead.cast());
+                    b_ahead = b_ahead.wrapping_add(line::<N>());
                 }
                 if let Some(rows) = &block.a_ahead {
                     let turn = k / UNROLL % turns;
@@ -177,17 +193,17 @@ pub(super) unsafe fn gather<T: Element, S: Simd<T>, const ROWS: usize, const VEC
 /// # Safety
 /// Each row of A must be readable at `k`, and `b` for `VECTORS` registers.
 #[inline(always)]
-unsafe fn step<T: Element, S: Simd<T>, const ROWS: usize, const VECTORS: usize>(
+unsafe fn step<T: Element, N: Number<T>, S: Simd<T>, const ROWS: usize, const VECTORS: usize>(
     simd: S,
     a: &[*const T; ROWS],
     k: usize,
-    b: *const T,
+    b: *const N,
     acc: &mut [[S::V; VECTORS]; ROWS],
 ) {
     let mut row = [simd.splat(T::ZERO); VECTORS];
     for v in 0..VECTORS {
         // SAFETY: the caller's promise.
-        row[v] = unsafe { simd.load_ptr(b.add(v * S::LANES)) };
+        row[v] = unsafe { N::load(simd, b.add(v * S::LANES)) };
     }
     for i in 0..ROWS {
         // SAFETY: the caller's promise.
@@ -201,10 +217,10 @@ unsafe fn step<T: Element, S: Simd<T>, const ROWS: usize, const VECTORS: usize>(
 /// # Safety
 /// As for [`gather`].
 #[inline(always)]
-unsafe fn finish<T: Element, S: Simd<T>, const ROWS: usize, const VECTORS: usize>(
+unsafe fn finish<T: Element, N, S: Simd<T>, const ROWS: usize, const VECTORS: usize>(
     simd: S,
     finish: &Finish<T>,
-    block: &Block<'_, T>,
+    block: &Block<'_, T, N>,
     acc: &mut [[S::V; VECTORS]; ROWS],
     last: usize,
 ) {
@@ -244,7 +260,7 @@ unsafe fn finish<T: Element, S: Simd<T>, const ROWS: usize, const VECTORS: usize
 /// # Safety
 /// As for [`gather`].
 #[inline(always)]
-pub(super) unsafe fn bend<T: Element, S: Simd<T>>(simd: S, curve: Activation, block: &Block<'_, T>, rows: usize) {
+pub(super) unsafe fn bend<T: Element, N, S: Simd<T>>(simd: S, curve: Activation, block: &Block<'_, T, N>, rows: usize) {
     for i in 0..rows {
         for c in (0..block.live).step_by(S::LANES) {
             let lanes = S::LANES.min(block.live - c);

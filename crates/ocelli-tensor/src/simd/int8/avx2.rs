@@ -11,11 +11,11 @@ const LANES: usize = 8;
 /// Runs a kernel compiled for these instructions.
 #[inline]
 pub fn vectorize<K: ByteKernel>(token: Avx2, kernel: K) -> K::Output {
-    #[target_feature(enable = "avx2,fma")]
+    #[target_feature(enable = "avx2,fma,f16c")]
     fn run<K: ByteKernel>(token: Avx2, kernel: K) -> K::Output {
         kernel.run(token)
     }
-    // SAFETY: the token proves that the processor has AVX2 and FMA.
+    // SAFETY: the token proves that the processor has these features.
     unsafe { run(token, kernel) }
 }
 

@@ -7,7 +7,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use ocelli_train::zoo::nn::autograd::Var;
+use ocelli_train::zoo::nn::autograd::{Plan, Var};
 use ocelli_train::zoo::nn::loss::cross_entropy;
 use ocelli_train::zoo::nn::optim::{Optimizer, SgdOptions};
 use ocelli_train::zoo::nn::tensor::{Tensor, threads};
@@ -32,11 +32,13 @@ const LR: f64 = 1e-3;
 After 3 warm-ups at least 10 runs are taken and at least 3 seconds spent; the median counts. Inference is the compiled \
 plan; a training run is forward, cross-entropy, backward and an SGD step with momentum. A multiply-accumulate counts as \
 two operations, and training as three forward passes. The input is noise, the weights are random. With --int8, \
-convolutions and fully connected layers multiply bytes, with ranges that are taken from the same noise.
+convolutions and fully connected layers multiply bytes, with ranges that are taken from the same noise; with --f16, \
+layers whose weights have to come from memory keep them in 16 bits.
 
 Examples:
   ocelli bench resnet50
   ocelli bench resnet50 --int8
+  ocelli bench alexnet --f16
   ocelli bench googlenet --profile
   ocelli bench resnet18 --train --batch 16 --threads 2
   ocelli bench tf_efficientnet_lite0 --json")]
@@ -58,6 +60,9 @@ pub struct Bench {
     /// Measure inference in eight bits
     #[arg(long, conflicts_with_all = ["train", "profile"])]
     int8: bool,
+    /// Measure inference with the weights of memory-bound layers in 16 bits
+    #[arg(long, conflicts_with_all = ["train", "int8"])]
+    f16: bool,
     /// Train with less memory: the backward pass computes the first convolution again, DenseNets' layers, ResNets' sums and
     /// EfficientNets' activations, and each parameter moves as with --step-early
     #[arg(long, requires = "train")]
@@ -85,8 +90,9 @@ struct Report {
     runs: usize,
     gflops: f64,
     peak_rss_mib: Option<f64>,
+    /// Of a kind of inference that is opt-in.
     #[serde(skip)]
-    int8: bool,
+    kind: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     steps: Option<Vec<Step>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -109,7 +115,10 @@ impl Bench {
         } else if self.int8 {
             ("inference", 1.0, threads::install(|| quantized(model, &input))?)
         } else {
-            let (times, of_plan) = threads::install(|| inference(model, &input, self.profile))?;
+            let shape = *input.shape();
+            let plan = if self.f16 { model.half_plan(shape) } else { model.plan(shape) }?;
+            drop(model);
+            let (times, of_plan) = threads::install(|| inference(&plan, &input, self.profile))?;
             steps = of_plan;
             ("inference", 1.0, times)
         };
@@ -124,11 +133,19 @@ impl Bench {
             runs: times.len(),
             gflops: rounded(2.0 * passes * macs as f64 * self.batch as f64 / median_ms / 1e6),
             peak_rss_mib: peak_rss_mib().map(rounded),
-            int8: self.int8,
+            kind: self.kind(),
             steps,
             profile,
         };
         if self.json { print_json(&report) } else { report.print() }
+    }
+
+    fn kind(&self) -> &'static str {
+        match (self.int8, self.f16) {
+            (true, _) => " in eight bits",
+            (_, true) => " with weights in 16 bits",
+            _ => "",
+        }
     }
 
     /// The times of steps, and their profile if it is wanted, for which further ones are taken.
@@ -161,8 +178,7 @@ impl Report {
         let style = Style::stdout();
         let plural = |n: usize, one: &str| format!("{} {one}{}", count(n), if n == 1 { "" } else { "s" });
         let (batch, threads) = (plural(self.batch, "image"), plural(self.threads, "thread"));
-        let mode = if self.int8 { "inference in eight bits" } else { self.mode };
-        print_line(&style.strong(&format!("{}, {mode}: {batch} at once, {threads}", self.model)))?;
+        print_line(&style.strong(&format!("{}, {}{}: {batch} at once, {threads}", self.model, self.mode, self.kind)))?;
         let per_second = self.batch as f64 / self.median_ms * 1e3;
         print_line(&format!("  median       {:.2} ms ({per_second:.1} images/s)", self.median_ms))?;
         print_line(&format!("  fastest      {:.2} ms of {} runs", self.min_ms, self.runs))?;
@@ -181,14 +197,12 @@ impl Report {
 }
 
 /// The times of the plan, and those of its steps if they are wanted, which are measured in runs of their own.
-fn inference(model: Model, input: &Tensor, steps: bool) -> Result<(Vec<f64>, Option<Vec<Step>>)> {
-    let plan = model.plan(*input.shape())?;
-    drop(model);
+fn inference(plan: &Plan, input: &Tensor, steps: bool) -> Result<(Vec<f64>, Option<Vec<Step>>)> {
     let times = measure(|| {
         plan.run(input)?;
         Ok(())
     })?;
-    Ok((times, steps.then(|| profile::profile(&plan, input)).transpose()?))
+    Ok((times, steps.then(|| profile::profile(plan, input)).transpose()?))
 }
 
 /// The times of the plan in eight bits.

@@ -2,10 +2,10 @@
 
 use super::super::packed::clamp_or_curve;
 use super::{DeformConv2d, Deformed, Field, forward};
-use crate::ops::Activation;
-use crate::ops::conv::{Geometry, pack};
+use crate::ops::conv::{Geometry, pack, pack_halved};
 use crate::ops::gemm::gather::Epilogue;
 use crate::ops::gemm::{Grid, Packed};
+use crate::ops::{Activation, Storage};
 use crate::{Element, Error, Result, Shape, Tensor};
 
 /// A deformable convolution with fixed weights: `activation(deform_conv2d(x, offset, mask, w) + bias + residual)`.
@@ -29,6 +29,18 @@ impl<T: Element> PackedDeformConv<T> {
         attributes: DeformConv2d,
         x: &Shape,
     ) -> Result<Self> {
+        Self::with_storage(Storage::Exact, w, bias, activation, attributes, x)
+    }
+
+    /// As [`new`](Self::new), with weights kept in a certain way.
+    pub fn with_storage(
+        storage: Storage,
+        w: &Tensor<T>,
+        bias: Option<&Tensor<T>>,
+        activation: Option<Activation>,
+        attributes: DeformConv2d,
+        x: &Shape,
+    ) -> Result<Self> {
         let op = "packed_deform_conv";
         let g = Geometry::new(op, x, w.shape(), &attributes.window, attributes.groups)?;
         if w.is_empty() {
@@ -38,9 +50,15 @@ impl<T: Element> PackedDeformConv<T> {
         if let Some(bias) = bias.filter(|bias| **bias.shape() != [cout]) {
             return Err(Error::shape(op, "bias", format!("[{cout}]"), bias.shape()));
         }
-        let (weights, w_shape, bias) = (pack(&g, w), *w.shape(), bias.cloned());
+        let halves = storage.halves(&g).then(|| pack_halved(&g, w)).flatten();
+        let (weights, w_shape, bias) = (halves.unwrap_or_else(|| pack(&g, w)), *w.shape(), bias.cloned());
         let workspace = Deformed::all_samples(&g, &weights);
         Ok(PackedDeformConv { weights, w_shape, workspace, grid: Grid::rows(0), bias, activation, attributes })
+    }
+
+    /// How it computes.
+    pub fn algorithm(&self) -> &'static str {
+        if self.weights.is_halved() { "gathered f16" } else { "gathered" }
     }
 
     /// The output for `x`, `offset` and `mask` as [`deform_conv2d`](super::deform_conv2d) takes them; `residual`, of the

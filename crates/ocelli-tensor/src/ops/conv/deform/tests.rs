@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::ops::Storage;
 use crate::ops::testing::{Rng, Sum, on_every_isa};
 use crate::ops::{Activation, Padding, activation, add, conv2d, conv2d_backward_input, conv2d_backward_weight};
 
@@ -318,4 +319,31 @@ fn wrong_shapes_are_errors() {
     let packed = PackedDeformConv::new(&w, None, None, attributes, x.shape()).unwrap();
     let error = packed.run(&x, &offset, Some(&mask), Some(&dy)).unwrap_err().to_string();
     assert_eq!(error, "deform_conv2d: expected residual of shape [1, 2, 2, 8], got [1, 2, 2, 7]");
+}
+
+#[test]
+fn weights_in_16_bits_give_what_they_give_in_32() {
+    let same = Window::square(3).padding(1);
+    // Sampled before the product, and block by block.
+    for (case, is_half) in [
+        (case(2, [3, 4], [64, 460], same).groups(1, 2), true),
+        (case(1, [8, 8], [512, 64], same), true),
+        (case(1, [8, 9], [512, 64], same), false),
+    ] {
+        let Operands { x, offset, mask, w, .. } = &case.operands::<f32>();
+        let rounded = Tensor::from_fn(*w.shape(), |i| half::f16::from_f32(w.data()[i]).to_f32());
+        on_every_isa(|| {
+            let [half, exact] = [(Storage::Half, w), (Storage::Exact, &rounded)].map(|(storage, w)| {
+                PackedDeformConv::with_storage(storage, w, None, None, case.attributes, x.shape()).unwrap()
+            });
+            assert_eq!(
+                [half.algorithm(), exact.algorithm()],
+                [["gathered", "gathered f16"][usize::from(is_half)], "gathered"]
+            );
+            if is_half {
+                let [y, expected] = [half, exact].map(|conv| conv.run(x, offset, mask.as_ref(), None).unwrap());
+                assert_eq!(y.data(), expected.data());
+            }
+        });
+    }
 }

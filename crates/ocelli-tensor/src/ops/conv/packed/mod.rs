@@ -7,12 +7,28 @@ use std::borrow::Cow;
 pub use pair::PackedPair;
 
 use super::algorithm::{Algorithm, Pass, choose};
-use super::{Geometry, grouped, pack, source, winograd};
+use super::{Geometry, grouped, pack, pack_halved, source, winograd};
 use crate::ops::gemm::compact::{self, Compact};
 use crate::ops::gemm::gather::{ColumnSlice, Epilogue, Rows, gather};
 use crate::ops::gemm::{Grid, Packed};
 use crate::ops::{self, Activation, Window};
 use crate::{Element, Error, Result, Shape, Tensor};
+
+/// How weights are kept that have to come from memory, of a product or a gathered product of at most 64 rows (pixels of all
+/// images) with at least a MiB of them: the time of such a layer is that of reading them. All others are kept as they are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Storage {
+    /// Without loss.
+    #[default]
+    Exact,
+    /// In 16 bits each (binary16), which changes a weight by at most 2⁻¹¹ of itself. Only weights of single precision, and not
+    /// where it would change them more: if they are too large, or many of them tiny.
+    Half,
+}
+
+/// The most rows, and the least bytes, of weights that are kept in 16 bits.
+const HALF_ROWS: usize = 64;
+const HALF_BYTES: usize = 1 << 20;
 
 /// A convolution with fixed weights: `activation(conv2d(x, w) + bias + residual)`.
 #[derive(Clone)]
@@ -49,6 +65,19 @@ impl<T: Element> PackedConv<T> {
         groups: usize,
         x: &Shape,
     ) -> Result<Self> {
+        Self::with_storage(Storage::Exact, w, bias, activation, window, groups, x)
+    }
+
+    /// As [`new`](Self::new), with weights kept in a certain way.
+    pub fn with_storage(
+        storage: Storage,
+        w: &Tensor<T>,
+        bias: Option<&Tensor<T>>,
+        activation: Option<Activation>,
+        window: Window,
+        groups: usize,
+        x: &Shape,
+    ) -> Result<Self> {
         let op = "packed_conv";
         let g = Geometry::new(op, x, w.shape(), &window, groups)?;
         if w.is_empty() {
@@ -68,9 +97,15 @@ impl<T: Element> PackedConv<T> {
             }
             (None, Algorithm::Direct | Algorithm::Im2col) => {
                 let is_product = window == Window::square(1) && groups == 1;
-                let rows = g.batch * g.input[0] * g.input[1];
-                let compact = if is_product { Compact::new(w.data(), cout, rows) } else { None };
-                compact.map_or_else(|| Weights::Panels(pack(&g, w)), Weights::Compact)
+                let rows = g.batch * g.output[0] * g.output[1];
+                let halves = storage.halves(&g) && !g.joins();
+                match halves.then(|| pack_halved(&g, w)).flatten() {
+                    Some(halves) => Weights::Panels(halves),
+                    None => {
+                        let compact = if is_product { Compact::new(w.data(), cout, rows) } else { None };
+                        compact.map_or_else(|| Weights::Panels(pack(&g, w)), Weights::Compact)
+                    }
+                }
             }
         };
         Ok(PackedConv {
@@ -103,8 +138,20 @@ impl<T: Element> PackedConv<T> {
             (Weights::Winograd(..), _) => "Winograd",
             (Weights::Grouped(_), _) => "grouped",
             (Weights::Compact(_), _) => "compact",
-            (Weights::Panels(_), [1, 1]) => "product",
-            (Weights::Panels(_), _) => "gathered",
+            (Weights::Panels(packed), [1, 1]) => {
+                if packed.is_halved() {
+                    "product f16"
+                } else {
+                    "product"
+                }
+            }
+            (Weights::Panels(packed), _) => {
+                if packed.is_halved() {
+                    "gathered f16"
+                } else {
+                    "gathered"
+                }
+            }
         }
     }
 
@@ -117,8 +164,8 @@ impl<T: Element> PackedConv<T> {
     pub fn workspace(&self) -> usize {
         let (g, grid) = &self.planned;
         match &self.weights {
-            Weights::Panels(packed) if self.scaled => packed.len(),
-            Weights::Compact(_) if self.scaled => g.batch * g.input[0] * g.input[1] * g.in_channels,
+            Weights::Panels(packed) if self.scaled && !packed.is_halved() => packed.len(),
+            _ if self.scaled => g.batch * g.input[0] * g.input[1] * g.in_channels,
             Weights::Panels(_) if g.joins() => g.batch * grid.source[0] * grid.source[1] * g.in_channels,
             Weights::Winograd(_, form) => winograd::workspace::<T>(g, *form),
             Weights::Panels(_) | Weights::Compact(_) | Weights::Grouped(_) => 0,
@@ -196,7 +243,7 @@ impl<T: Element> PackedConv<T> {
         let (planned, grid) = &self.planned;
         let grid = if g == planned { Cow::Borrowed(grid) } else { Cow::Owned(g.forward_grid(grid.taps.clone())) };
         match &self.weights {
-            Weights::Panels(packed) if let Some(scale) = scale => {
+            Weights::Panels(packed) if let Some(scale) = scale.filter(|_| !packed.is_halved()) => {
                 let grid = if g.batch == 1 { grid } else { Cow::Owned(Grid::rows(g.input[0] * g.input[1])) };
                 // (A batch of none has no images of any size.)
                 let size = |data: &[T]| (data.len() / g.batch.max(1)).max(1);
@@ -208,12 +255,10 @@ impl<T: Element> PackedConv<T> {
                     gather(&grid, rows, &weights, y, epilogue.part(i * y.len(), y.len()));
                 }
             }
-            Weights::Compact(compact) => {
-                let x = scale.map_or(x, |scale| {
-                    ops::mul_into(x, scale, workspace).expect("a factor for each image and channel");
-                    workspace
-                });
-                compact::product(x.data(), compact, y, epilogue);
+            Weights::Compact(compact) => compact::product(scaled(x, scale, workspace).data(), compact, y, epilogue),
+            Weights::Panels(packed) if scale.is_some() => {
+                let rows = Rows { data: scaled(x, scale, workspace).data(), columns: g.in_channels, k: g.in_channels };
+                gather(&grid, rows, packed, y, epilogue);
             }
             Weights::Panels(packed) => gather(&grid, source(g, &grid, x.data(), workspace), packed, y, epilogue),
             Weights::Winograd(packed, form) => {
@@ -233,6 +278,23 @@ impl<T: Element> PackedConv<T> {
             Some(_) => Ok(()),
         }
     }
+}
+
+impl Storage {
+    /// Whether weights of this geometry are to be halved.
+    pub(super) fn halves(self, g: &Geometry) -> bool {
+        let (rows, [cin, cout]) = (g.batch * g.output[0] * g.output[1], g.group());
+        let bytes = g.window.taps() * cin * cout * size_of::<f32>();
+        self == Storage::Half && g.groups == 1 && rows <= HALF_ROWS && bytes >= HALF_BYTES
+    }
+}
+
+/// The input times its factors, if it has any, in the workspace.
+fn scaled<'a, T: Element>(x: &'a Tensor<T>, scale: Option<&Tensor<T>>, workspace: &'a mut Tensor<T>) -> &'a Tensor<T> {
+    scale.map_or(x, |scale| {
+        ops::mul_into(x, scale, workspace).expect("a factor for each image and channel");
+        workspace
+    })
 }
 
 /// An activation as bounds, or as a curve.

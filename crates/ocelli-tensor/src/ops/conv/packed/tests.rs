@@ -1,7 +1,12 @@
-//! That packed convolutions write slices of wider rows, and nothing else, and that fully connected layers are compact.
+//! That packed convolutions write slices of wider rows, and nothing else, that fully connected layers are compact, and what
+//! weights in 16 bits compute.
+
+use half::f16;
+use proptest::prelude::*;
 
 use super::*;
 use crate::ops::conv::algorithm::with_algorithm;
+use crate::ops::testing::{on_every_isa, same_bits};
 use crate::simd;
 
 fn random(shape: impl Into<Shape>, seed: usize) -> Tensor {
@@ -84,4 +89,107 @@ fn fully_connected_layers_are_compact() {
             assert!(y.relative_error(&expected) < 1e-6);
         });
     }
+}
+
+fn rounded(w: &Tensor) -> Tensor {
+    Tensor::from_fn(*w.shape(), |i| f16::from_f32(w.data()[i]).to_f32())
+}
+
+/// A convolution with weights in 16 bits, and one with the same weights in 32, for inputs of a shape.
+fn halved(w: &Tensor, window: Window, x: impl Into<Shape>) -> [PackedConv; 2] {
+    let (bias, curve, x) = (random([w.shape().columns()], 2), Some(Activation::Silu), x.into());
+    [(Storage::Half, w), (Storage::Exact, &rounded(w))]
+        .map(|(storage, w)| PackedConv::with_storage(storage, w, Some(&bias), curve, window, 1, &x).unwrap())
+}
+
+#[test]
+fn weights_in_16_bits_give_what_they_give_in_32() {
+    let same = Window::square(3).padding(1);
+    for (window, [cin, cout], x, algorithm) in [
+        (Window::square(1), [700, 401], [9, 1, 1], "product f16"),
+        (Window::square(1), [512, 512], [1, 7, 7], "product f16"),
+        (Window::square(1).stride(2), [260, 1030], [1, 16, 16], "product f16"),
+        (same, [80, 380], [2, 5, 6], "gathered f16"),
+        (same.stride(2), [120, 257], [1, 14, 14], "gathered f16"),
+        (Window::square(5), [9, 1200], [1, 9, 9], "gathered f16"),
+    ] {
+        let [kh, kw] = window.kernel_size;
+        let w = random([kh, kw, cin, cout], 1);
+        let shape = |n| [n, x[1], x[2], cin];
+        on_every_isa(|| {
+            let pair = || with_algorithm(Algorithm::Direct, || halved(&w, window, shape(x[0])));
+            let [half, exact] = pair();
+            assert_eq!(half.algorithm(), algorithm);
+            assert!(!exact.algorithm().ends_with("f16"));
+            for batch in [x[0], 3] {
+                let x = random(shape(batch), 3);
+                let residual = random(*exact.run(&x, None).unwrap().shape(), 4);
+                for residual in [None, Some(&residual)] {
+                    let [y, expected] = [&half, &exact].map(|conv| conv.run(&x, residual).unwrap());
+                    assert_eq!(y.data(), expected.data(), "{window:?} of {batch} {x:?}");
+                }
+            }
+        });
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+
+    #[test]
+    fn fully_connected_layers_in_16_bits_match(rows in 0..=HALF_ROWS, cin in 500..900usize, more in 0..40usize) {
+        let w = random([1, 1, cin, HALF_BYTES / 4 / cin + 1 + more], 1);
+        let x = random([rows, 1, 1, cin], 3);
+        on_every_isa(|| {
+            let [half, exact] = halved(&w, Window::square(1), *x.shape());
+            assert_eq!(half.algorithm(), "product f16");
+            let [y, expected] = [half, exact].map(|conv| conv.run(&x, None).unwrap());
+            assert!(y.relative_error(&expected) < 1e-6);
+        });
+    }
+}
+
+#[test]
+fn weights_in_16_bits_may_be_scaled_and_sliced() {
+    let (w, [cin, cout]) = (random([1, 1, 512, 512], 1), [512, 512]);
+    let (x, scale) = (random([2, 3, 5, cin], 5), random([2, 1, 1, cin], 6));
+    let product = crate::ops::mul(&x, &scale).unwrap();
+    on_every_isa(|| {
+        let [half, _] = halved(&w, Window::square(1), *x.shape());
+        let expected = half.run(&product, None).unwrap();
+        let (mut workspace, mut y) = (Tensor::default(), Tensor::full([2, 3, 5, cout + 9], 7.0));
+        half.run_columns_into(&product, &mut workspace, &mut y, [cout + 9, 4]).unwrap();
+        for (row, expected) in y.data().chunks_exact(cout + 9).zip(expected.data().chunks_exact(cout)) {
+            assert_eq!(row[4..][..cout], *expected);
+        }
+        let scaled = half.scaled().unwrap();
+        assert_eq!(scaled.workspace(), x.len());
+        scaled.run_into(&x, Some(&scale), None, &mut workspace, &mut y).unwrap();
+        assert_eq!(y.data(), expected.data());
+        same_bits(|| vec![halved(&w, Window::square(1), *x.shape())[0].run(&x, None).unwrap()]);
+    });
+}
+
+#[test]
+fn what_16_bits_do_not_hold_stays_as_it_is() {
+    let (w, x) = (random([1, 1, 512, 512], 1), Shape::from([1, 7, 7, 512]));
+    let half = |w: &Tensor, x: &Shape| {
+        let conv = PackedConv::with_storage(Storage::Half, w, None, None, Window::square(1), 1, x).unwrap();
+        conv.algorithm().ends_with("f16")
+    };
+    assert!(half(&w, &x));
+    // Some numbers may be tiny, or zero.
+    assert!(half(&Tensor::from_fn(*w.shape(), |i| if i % 3 == 0 { 1e-9 } else { w.data()[i] }), &x));
+    assert!(half(&w.map(|_| 0.0), &x));
+    for other in [f32::NAN, f32::INFINITY, 1e5] {
+        assert!(!half(&Tensor::from_fn(*w.shape(), |i| if i == 7777 { other } else { w.data()[i] }), &x));
+    }
+    assert!(!half(&w.map(|x| x * 1e-6), &x), "all are tiny");
+    // And where it would gain nothing.
+    assert!(!half(&w, &Shape::from([1, 9, 9, 512])), "many rows");
+    assert!(!half(&random([1, 1, 512, 500], 1), &x), "few weights");
+    let conv = PackedConv::with_storage(Storage::Half, &w.cast::<f64>(), None, None, Window::square(1), 1, &x);
+    assert_eq!(conv.unwrap().algorithm(), "product");
+    let groups = PackedConv::with_storage(Storage::Half, &w, None, None, Window::square(1), 2, &x.with_columns(1024));
+    assert_eq!(groups.unwrap().algorithm(), "product");
 }

@@ -81,7 +81,8 @@ proptest! {
 
     #[test]
     fn products_match_the_reference(rows in 0..11usize, k in 1..700usize, columns in 1..150usize) {
-        let (x, w) = (Rng::new(1).tensor::<f64>([rows, k]), weights(k, columns, &[1e3, 1e-20, -77.0]));
+        // (None so large that it decides how the sums behind it are rounded.)
+        let (x, w) = (Rng::new(1).tensor::<f64>([rows, k]), weights(k, columns, &[3.0, 1e-20, -2.5]));
         let expected = reference(&x, &w);
         on_every_expanding_isa(|| {
             // (Of few numbers, one exception is too many.)

@@ -1,4 +1,4 @@
-//! EfficientNet-Lite0 in eight bits sees in photos what it sees in 32.
+//! EfficientNet-Lite0 in eight bits, or with weights in 16, sees in photos what it sees in 32.
 
 #![cfg(feature = "pretrained")]
 
@@ -44,27 +44,45 @@ fn first(logits: &[f32]) -> usize {
     (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b])).expect("logits")
 }
 
-#[test]
-fn the_first_choice_is_the_same_on_all_photos() {
+fn model() -> Model {
     let variant = variant(pretrained::MODEL).unwrap();
     let model = Model::new(variant.name, variant.options(), 0).unwrap();
     model.load(&pretrained::checkpoint().unwrap()).unwrap();
-    let images = photos(None);
-    let expected = model.plan(*images.shape()).unwrap().run(&images).unwrap();
+    model
+}
+
+fn assert_same_choices(logits: &Tensor, expected: &Tensor) {
     let classes = expected.shape().columns();
+    for (i, name) in PHOTOS.iter().enumerate() {
+        let [a, b] = [logits, expected].map(|logits| first(&logits.data()[i * classes..][..classes]));
+        assert_eq!(a, b, "{name} on {:?}", simd::current());
+    }
+}
+
+#[test]
+fn the_first_choice_is_the_same_in_eight_bits() {
+    let (model, images) = (model(), photos(None));
+    let expected = model.plan(*images.shape()).unwrap().run(&images).unwrap();
     // With ranges of these photos, and of other parts of them.
     for (calibration, largest) in [(images.clone(), 0.06), (photos(Some(Augment::photos())), 0.08)] {
         for &isa in simd::available() {
-            let plan =
-                simd::with_isa(isa, || model.quantized_plan(*images.shape(), std::slice::from_ref(&calibration)))
-                    .unwrap();
-            let logits = simd::with_isa(isa, || plan.run(&images)).unwrap();
-            for (i, name) in PHOTOS.iter().enumerate() {
-                let [a, b] = [&logits, &expected].map(|logits| first(&logits.data()[i * classes..][..classes]));
-                assert_eq!(a, b, "{name} on {isa:?}");
-            }
-            let error = logits.relative_error(&expected);
-            assert!(error < largest, "{error} on {isa:?}");
+            simd::with_isa(isa, || {
+                let plan = model.quantized_plan(*images.shape(), std::slice::from_ref(&calibration)).unwrap();
+                let logits = plan.run(&images).unwrap();
+                assert_same_choices(&logits, &expected);
+                let error = logits.relative_error(&expected);
+                assert!(error < largest, "{error} on {isa:?}");
+            });
         }
     }
+}
+
+#[test]
+fn the_first_choice_is_the_same_with_weights_in_16_bits() {
+    let (model, images) = (model(), photos(None));
+    let [exact, half] = [Model::plan, Model::half_plan].map(|plan| plan(&model, [1, 224, 224, 3]).unwrap());
+    let [expected, logits] = [exact, half].map(|plan| plan.run(&images).unwrap());
+    assert_same_choices(&logits, &expected);
+    let error = logits.relative_error(&expected);
+    assert!((1e-6..1e-3).contains(&error), "{error}");
 }
