@@ -2,6 +2,7 @@
 
 use ocelli_tensor::{Element, Shape, Tensor, ops};
 
+use crate::plan::Role;
 use crate::{Gradients, Op, Result, Var};
 
 /// Average pooling to an output size.
@@ -17,6 +18,10 @@ impl<T: Element> Op<T> for AdaptiveAvgPool2d {
 
     fn name(&self) -> &'static str {
         "adaptive_avg_pool2d"
+    }
+
+    fn role(&self, _: &[Option<&Tensor<T>>]) -> Result<Role<T>> {
+        Ok(if self.output == [1, 1] { Role::Mean } else { Role::Opaque })
     }
 
     fn forward(&self, inputs: &[&Tensor<T>], _: &[bool]) -> Result<(Tensor<T>, Shape)> {

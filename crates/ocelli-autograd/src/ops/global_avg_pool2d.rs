@@ -2,6 +2,7 @@
 
 use ocelli_tensor::{Element, Shape, Tensor, ops};
 
+use crate::plan::Role;
 use crate::{Gradients, Op, Result, Var};
 
 /// Global average pooling. Lin et al. 2013, <https://arxiv.org/abs/1312.4400>.
@@ -14,6 +15,10 @@ impl<T: Element> Op<T> for GlobalAvgPool2d {
 
     fn name(&self) -> &'static str {
         "global_avg_pool2d"
+    }
+
+    fn role(&self, _: &[Option<&Tensor<T>>]) -> Result<Role<T>> {
+        Ok(Role::Mean)
     }
 
     fn forward(&self, inputs: &[&Tensor<T>], _: &[bool]) -> Result<(Tensor<T>, Shape)> {

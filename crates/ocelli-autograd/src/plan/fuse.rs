@@ -36,14 +36,25 @@ pub(super) struct Node<T: Element> {
     pub shape: Shape,
     /// What it was made of, if that was asked for.
     pub origin: Option<Origin<T>>,
+    /// A second output, if it is wanted: the means over each row of the output's pixels.
+    pub means: Option<Means>,
 }
 
-/// What a plan in eight bits makes other steps of.
+/// A value, and its shape `[N, H, 1, C]`.
+#[derive(Clone, Copy)]
+pub(super) struct Means {
+    pub id: u64,
+    pub shape: Shape,
+}
+
+/// What other steps may be made of.
 pub(super) enum Origin<T: Element> {
     /// A convolution, what follows it, and the shape of its input.
     Convolution(Box<Convolution<T>>, Option<Activation>, Shape),
     /// Maximum pooling.
     MaxPool { window: Window, ceil_mode: bool },
+    /// The mean over an image's pixels.
+    Mean,
 }
 
 /// What a plan does at once.
@@ -80,6 +91,11 @@ impl<T: Element> Node<T> {
             Action::Run(step) if self.inputs.len() == 1 => step.convolution(),
             _ => None,
         }
+    }
+
+    /// Whether the step can make the means over each row of its output's pixels as well.
+    pub fn averages_rows(&self) -> bool {
+        matches!(&self.action, Action::Run(step) if self.inputs.len() == 1 && step.averages_rows())
     }
 
     /// Whether the first input may have more columns than the step reads.
@@ -153,9 +169,11 @@ pub(super) fn fuse<T: Element>(trace: &Trace<T>, input: u64, output: u64, weight
         let step = Box::new(Forward(call.entry.op.clone()));
         let action = if matches!(call.role, Role::Concat) { Action::Concat(step) } else { Action::Run(step) };
         let mut node = node(call.entry, call.entry.name(), action, call.entry.cost(), call.inputs.clone());
-        if let Role::MaxPool { window, ceil_mode } = call.role {
-            node.origin = Some(Origin::MaxPool { window, ceil_mode });
-        }
+        node.origin = match call.role {
+            Role::MaxPool { window, ceil_mode } => Some(Origin::MaxPool { window, ceil_mode }),
+            Role::Mean => Some(Origin::Mean),
+            _ => None,
+        };
         nodes.push((i, node));
     }
     // A chain runs where its last operation did, when the residual has been computed.
@@ -343,7 +361,7 @@ impl<'a, T: Element> Chains<'a, T> {
 
 fn node<T: Element>(last: &Entry<T>, names: &str, action: Action<T>, cost: Cost, inputs: Vec<Operand<T>>) -> Node<T> {
     let label = label(last.scope(), names);
-    Node { label, action, cost, inputs, output: last.output, shape: *last.output_shape(), origin: None }
+    Node { label, action, cost, inputs, output: last.output, shape: *last.output_shape(), origin: None, means: None }
 }
 
 fn same_shapes<T: Element>(entry: &Entry<T>) -> bool {

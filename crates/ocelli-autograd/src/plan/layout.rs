@@ -21,9 +21,12 @@ impl Layout {
         let mut numbers: HashMap<u64, usize> = HashMap::with_capacity(nodes.len());
         let mut lives: Vec<Life> = Vec::with_capacity(nodes.len());
         for (i, node) in nodes.iter().enumerate() {
-            let number = *numbers.entry(node.output).or_insert(lives.len());
-            if number == lives.len() {
-                lives.push(Life { elements: node.shape.len(), steps: i..=i });
+            let means = node.means.map(|means| (means.id, means.shape));
+            for (id, shape) in [(node.output, node.shape)].into_iter().chain(means) {
+                let number = *numbers.entry(id).or_insert(lives.len());
+                if number == lives.len() {
+                    lives.push(Life { elements: shape.len(), steps: i..=i });
+                }
             }
             for id in node.inputs.iter().filter_map(Operand::id).chain([node.output]) {
                 if let Some(&number) = numbers.get(&id) {

@@ -8,6 +8,7 @@ mod fuse;
 mod grow;
 mod int8;
 mod layout;
+mod means;
 mod pair;
 mod role;
 mod slice;
@@ -78,8 +79,15 @@ struct Planned<T: Element> {
     action: Action<T>,
     cost: Cost,
     inputs: Vec<Source<T>>,
-    /// The output's place.
+    /// The output's place, and that of the means over its rows of pixels if they are wanted.
     output: usize,
+    means: Option<usize>,
+}
+
+/// Where a step puts what it makes.
+struct Made<'a, T: Element> {
+    value: &'a mut Tensor<T>,
+    means: Option<&'a mut Tensor<T>>,
 }
 
 enum Source<T: Element> {
@@ -110,6 +118,7 @@ impl<T: Element> Plan<T> {
         pair::pair(&mut fusion);
         grow::grow(&mut fusion);
         slice::slice(&mut fusion);
+        means::average(&mut fusion);
         let Fusion { nodes, output } = fusion;
         let Layout { values, places } = Layout::new(&nodes, output.id());
         let source = |operand: Operand<T>| match operand {
@@ -119,7 +128,8 @@ impl<T: Element> Plan<T> {
         };
         let step = |node: Node<T>| {
             let (inputs, output) = (node.inputs.into_iter().map(source).collect(), values[&node.output]);
-            Planned { label: node.label, action: node.action, cost: node.cost, inputs, output }
+            let means = node.means.map(|means| values[&means.id]);
+            Planned { label: node.label, action: node.action, cost: node.cost, inputs, output, means }
         };
         let steps = nodes.into_iter().map(step).collect();
         Ok(Plan { input: *input.shape(), steps, output: source(output), places, arenas: Mutex::default() })
@@ -151,9 +161,9 @@ impl<T: Element> Plan<T> {
     /// Those of [`run`](Self::run).
     pub fn profile(&self, x: &Tensor<T>, mut each: impl FnMut(StepTime<'_>) + Send) -> Result<Tensor<T>> {
         let mut y = Tensor::default();
-        self.execute(x, &mut y, |planned, inputs, workspace, value| {
+        self.execute(x, &mut y, |planned, inputs, workspace, made| {
             let start = Instant::now();
-            planned.run(inputs, workspace, value)?;
+            planned.run(inputs, workspace, made)?;
             let Planned { label, cost, .. } = planned;
             each(StepTime { label, algorithm: planned.algorithm(), cost: *cost, time: start.elapsed() });
             Ok(())
@@ -167,12 +177,12 @@ impl<T: Element> Plan<T> {
         self.places.iter().map(|elements| Some(Tensor::scratch([elements * batch / traced]))).collect()
     }
 
-    /// Runs the steps with `run`, which is given the inputs, a workspace and the value to be made.
+    /// Runs the steps with `run`, which is given the inputs, a workspace and what is to be made.
     fn execute(
         &self,
         x: &Tensor<T>,
         y: &mut Tensor<T>,
-        mut run: impl FnMut(&Planned<T>, &[&Tensor<T>], &mut Tensor<T>, &mut Tensor<T>) -> Result<()> + Send,
+        mut run: impl FnMut(&Planned<T>, &[&Tensor<T>], &mut Tensor<T>, Made<'_, T>) -> Result<()> + Send,
     ) -> Result<()> {
         check_input(&self.input, x)?;
         let arenas = || self.arenas.lock().unwrap_or_else(PoisonError::into_inner);
@@ -181,8 +191,14 @@ impl<T: Element> Plan<T> {
             let mut workspace = arena.pop().flatten().unwrap_or_default();
             for planned in &self.steps {
                 let mut value = arena[planned.output].take().unwrap_or_default();
-                with_values(&planned.inputs, x, &arena, |inputs| run(planned, inputs, &mut workspace, &mut value))?;
+                let mut means = planned.means.map(|place| arena[place].take().unwrap_or_default());
+                with_values(&planned.inputs, x, &arena, |inputs| {
+                    run(planned, inputs, &mut workspace, Made { value: &mut value, means: means.as_mut() })
+                })?;
                 arena[planned.output] = Some(value);
+                if let Some(place) = planned.means {
+                    arena[place] = means;
+                }
             }
             arena.push(Some(workspace));
             Ok(())
@@ -224,9 +240,13 @@ fn check_input<T: Element>(expected: &Shape, x: &Tensor<T>) -> Result<()> {
 }
 
 impl<T: Element> Planned<T> {
-    /// Makes `value` the output. One that grows is what an earlier step has made of it.
-    fn run(&self, inputs: &[&Tensor<T>], workspace: &mut Tensor<T>, value: &mut Tensor<T>) -> Result<()> {
+    /// Makes the output, and the means. A value that grows is what an earlier step has made of it.
+    fn run(&self, inputs: &[&Tensor<T>], workspace: &mut Tensor<T>, made: Made<'_, T>) -> Result<()> {
+        let Made { value, means } = made;
         let mut first = match &self.action {
+            Action::Run(step) if let Some(means) = means => {
+                return step.run_with_means(inputs[0], workspace, [value, means]);
+            }
             Action::Run(step) | Action::Concat(step) => return step.run(inputs, workspace, value),
             Action::Slice(conv, slice) => return Ok(conv.run_columns_into(inputs[0], workspace, value, *slice)?),
             Action::Append(first) => *first,

@@ -25,6 +25,8 @@ pub enum Role<T: Element = f32> {
     Product,
     /// The inputs' columns side by side.
     Concat,
+    /// The mean over the pixels of each image of x₀.
+    Mean,
     /// The maximum over windows of x₀.
     MaxPool {
         /// The windows.

@@ -29,6 +29,16 @@ pub(super) trait Step<T: Element>: Send + Sync {
         None
     }
 
+    /// Whether it can [run with means](Self::run_with_means).
+    fn averages_rows(&self) -> bool {
+        false
+    }
+
+    /// As [`run`](Self::run), and makes a second value, the means over each row of the first one's pixels.
+    fn run_with_means(&self, _x: &Tensor<T>, _workspace: &mut Tensor<T>, _made: [&mut Tensor<T>; 2]) -> Result<()> {
+        unreachable!("only steps that average rows are asked to")
+    }
+
     /// Whether the first input may have more columns than are meant, which come first.
     fn reads_columns(&self) -> bool {
         false
@@ -94,6 +104,14 @@ impl<T: Element> Step<T> for Fused<T> {
         Some(&self.conv)
     }
 
+    fn averages_rows(&self) -> bool {
+        self.conv.averages_rows()
+    }
+
+    fn run_with_means(&self, x: &Tensor<T>, workspace: &mut Tensor<T>, [y, means]: [&mut Tensor<T>; 2]) -> Result<()> {
+        Ok(self.conv.run_averaged_into(x, workspace, y, means)?)
+    }
+
     fn algorithm(&self) -> &'static str {
         self.conv.algorithm()
     }
@@ -102,7 +120,15 @@ impl<T: Element> Step<T> for Fused<T> {
 /// Its input is x.
 impl<T: Element> Step<T> for PackedPair<T> {
     fn run(&self, inputs: &[&Tensor<T>], _: &mut Tensor<T>, y: &mut Tensor<T>) -> Result<()> {
-        Ok(self.run_into(inputs[0], y)?)
+        Ok(self.run_into(inputs[0], y, None)?)
+    }
+
+    fn averages_rows(&self) -> bool {
+        true
+    }
+
+    fn run_with_means(&self, x: &Tensor<T>, _: &mut Tensor<T>, [y, means]: [&mut Tensor<T>; 2]) -> Result<()> {
+        Ok(self.run_into(x, y, Some(means))?)
     }
 
     fn algorithm(&self) -> &'static str {

@@ -26,6 +26,22 @@ pub enum Activation {
     Silu,
 }
 
+/// Calls `$call` with an activation that is known when it is compiled, so that loops in it need not ask for each register.
+macro_rules! with_known {
+    ($activation:expr, |$known:ident| $call:expr) => {
+        with_known!(@one $activation, $known, $call, Relu Relu6 Sigmoid Silu)
+    };
+    (@one $activation:expr, $known:ident, $call:expr, $($name:ident)*) => {
+        match $activation {
+            $($crate::ops::Activation::$name => {
+                let $known = $crate::ops::Activation::$name;
+                $call
+            })*
+        }
+    };
+}
+pub(crate) use with_known;
+
 impl Activation {
     /// Whether [`activation_backward`] reads the activation's output (`true`) or its input (`false`). A network keeps
     /// only the one that is needed.

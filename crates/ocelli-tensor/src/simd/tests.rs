@@ -126,3 +126,29 @@ fn halves_are_widened_exactly() {
     f64::dispatch_on(Isa::Portable, Widen(&halves, &mut numbers));
     assert!(halves.iter().zip(numbers).all(|(half, number)| half.to_f64() == number));
 }
+
+#[test]
+fn sigmoids_are_as_exact_as_they_say() {
+    struct Sigmoids<'a>(&'a mut [f32]);
+    impl Kernel<f32> for Sigmoids<'_> {
+        type Output = ();
+        #[inline(always)]
+        fn run<S: Simd<f32>>(self, simd: S) {
+            for x in self.0.chunks_mut(S::LANES) {
+                simd.store_partial(math::sigmoid(simd, simd.load_partial(x)), x);
+            }
+        }
+    }
+    for (reach, ulp) in [(20.0, 5.0), (87.0, 20.0)] {
+        let input: Vec<f32> = (0..400_001).map(|i| (i as f32 / 200_000.0 - 1.0) * reach).collect();
+        for &isa in available() {
+            let mut output = input.clone();
+            f32::dispatch_on(isa, Sigmoids(&mut output));
+            for (&x, y) in input.iter().zip(output) {
+                let exact = 1.0 / (1.0 + f64::from(-x).exp());
+                let error = (f64::from(y) - exact).abs() / exact;
+                assert!(error <= ulp * f64::from(f32::EPSILON), "{isa:?}: {x} is off by {error:e}");
+            }
+        }
+    }
+}

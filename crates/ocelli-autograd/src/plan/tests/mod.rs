@@ -203,6 +203,30 @@ fn pointwise_and_depthwise_convolutions_are_one_step() {
 }
 
 #[test]
+fn depthwise_convolutions_average_their_rows_for_means_of_images() {
+    let network = |x: &Var| -> Result<[Var; 2]> {
+        let depthwise = Var::constant(random([3, 3, 1, 4], 1));
+        let x = x.conv2d(&depthwise, &Window::square(3).padding(1), 4)?.silu()?;
+        let [a, b] = [x.adaptive_avg_pool2d([1, 1])?, x.adaptive_avg_pool2d([1, 1])?];
+        let weights = a.add(&b.relu()?)?;
+        // (What is no depthwise convolution averages nothing.)
+        let y = Layers.conv(&x.mul(&weights)?, 16, 2)?;
+        Ok([y.adaptive_avg_pool2d([2, 1])?, y.global_avg_pool2d()?])
+    };
+    let x = Var::constant(random([2, 9, 11, 4], 1));
+    let (y, trace) = trace(|| network(&x));
+    for (i, y) in y.unwrap().iter().enumerate() {
+        let plan = Plan::compile(&trace, &x, y).unwrap();
+        assert_eq!(plan.steps.iter().filter(|step| step.means.is_some()).count(), 1);
+        for batch in [2, 1, 5] {
+            let x = random([batch, 9, 11, 4], 3);
+            let expected = &network(&Var::constant(x.clone())).unwrap()[i];
+            assert!(plan.run(&x).unwrap().relative_error(expected.value()) < 1e-6);
+        }
+    }
+}
+
+#[test]
 fn broadcast_sums_are_no_residuals() {
     let text = compiled(|l, x| {
         let per_pixel = l.conv(x, 1, 2)?.sigmoid()?;

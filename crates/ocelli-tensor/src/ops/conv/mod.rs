@@ -84,6 +84,12 @@ impl Geometry {
         [self.batch, self.output[0], self.output[1], self.out_channels]
     }
 
+    /// That of the means over each row of the output's pixels.
+    fn means_shape(&self) -> Result<Shape> {
+        let [batch, height, _, channels] = self.y_shape();
+        Shape::new(&[batch, height, 1, channels])
+    }
+
     /// Channels of a group, in and out.
     fn group(&self) -> [usize; 2] {
         [self.in_channels / self.groups, self.out_channels / self.groups]
@@ -167,7 +173,8 @@ fn convolve<T: Element>(
         return Ok((Tensor::zeros(*y.shape()), None));
     }
     if let Some(filters) = grouped::pack(&geometry, w.data()) {
-        grouped::forward(&geometry.forward_grid(geometry.taps()), x.data(), &filters, y.data_mut(), Epilogue::NONE);
+        let grid = geometry.forward_grid(geometry.taps());
+        grouped::forward(&grid, x.data(), &filters, (y.data_mut(), None), Epilogue::NONE);
         return Ok((y, None));
     }
     let mut workspace = Tensor::default();

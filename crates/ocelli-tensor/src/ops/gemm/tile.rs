@@ -12,7 +12,7 @@ use super::counts::{Lines, Place, WIDEST};
 use super::gate::PartRows;
 use super::half::Number;
 use crate::Element;
-use crate::ops::Activation;
+use crate::ops::activation::{Activation, with_known};
 use crate::simd::Simd;
 
 /// What is done to C when its last addend is in.
@@ -261,16 +261,28 @@ unsafe fn finish<T: Element, N, S: Simd<T>, const ROWS: usize, const VECTORS: us
 /// As for [`gather`].
 #[inline(always)]
 pub(super) unsafe fn bend<T: Element, N, S: Simd<T>>(simd: S, curve: Activation, block: &Block<'_, T, N>, rows: usize) {
-    for i in 0..rows {
-        for c in (0..block.live).step_by(S::LANES) {
-            let lanes = S::LANES.min(block.live - c);
+    with_known!(curve, |curve| {
+        for i in 0..rows {
             // SAFETY: the caller's promise; `live` columns are the block's.
             unsafe {
-                let out = block.out.add(*block.targets.add(i) + block.column + c);
-                store(simd, curve.activate(simd, load(simd, out, lanes)), out, lanes);
+                let out = block.out.add(*block.targets.add(i) + block.column);
+                let mut c = 0;
+                // Two at a time, since each is a long chain.
+                while c + 2 * S::LANES <= block.live {
+                    let a = curve.activate(simd, simd.load_ptr(out.add(c)));
+                    let b = curve.activate(simd, simd.load_ptr(out.add(c + S::LANES)));
+                    simd.store_ptr(a, out.add(c));
+                    simd.store_ptr(b, out.add(c + S::LANES));
+                    c += 2 * S::LANES;
+                }
+                while c < block.live {
+                    let (out, lanes) = (out.add(c), S::LANES.min(block.live - c));
+                    store(simd, curve.activate(simd, load(simd, out, lanes)), out, lanes);
+                    c += S::LANES;
+                }
             }
         }
-    }
+    });
 }
 
 /// A block of a product over pixels: `ROWS` columns of A against one run of B's columns.

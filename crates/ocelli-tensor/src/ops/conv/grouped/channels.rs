@@ -55,6 +55,11 @@ impl Channels {
         self.lanes.min(self.outputs)
     }
 
+    /// Whether no two registers share channels.
+    pub fn are_apart(&self) -> bool {
+        self.vectors.len() == 1 || self.outputs.is_multiple_of(self.lanes)
+    }
+
     /// Piece `i` of the registers cut into `blocks`, no two of which share channels: a register that begins early goes
     /// with its predecessor.
     pub fn block(&self, blocks: usize, i: usize) -> Range<usize> {

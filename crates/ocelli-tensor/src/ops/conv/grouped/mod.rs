@@ -60,6 +60,11 @@ const fn pixel_of(j: usize, k: usize, step: usize) -> Option<usize> {
     if j >= k && (j - k).is_multiple_of(step) { Some((j - k) / step) } else { None }
 }
 
+/// The share of a row's output in their mean.
+pub(super) fn share<T: Element>(outputs: usize) -> T {
+    T::ONE / T::from_f64(outputs as f64)
+}
+
 /// Whether the groups are narrow enough for this module, and there are any.
 fn is_narrow(g: &Geometry) -> bool {
     g.groups > 1 && g.group().into_iter().all(|channels| (1..=NARROW).contains(&channels))
@@ -73,9 +78,16 @@ pub(super) fn pack<T: Element>(g: &Geometry, w: &[T]) -> Option<Filters<T>> {
     Filters::new(w, Taps::new(&g.forward_grid(g.taps())), g.groups, g.group(), Direction::Forward)
 }
 
-/// Writes `epilogue(conv2d(x, w))`, whose grid is given, to `y`.
-pub(super) fn forward<T: Element>(grid: &Grid, x: &[T], filters: &Filters<T>, y: &mut [T], epilogue: Epilogue<'_, T>) {
-    gather(&[Pass { grid, filters }], x, y, epilogue);
+/// Writes `epilogue(conv2d(x, w))`, whose grid is given, to `y`, and if they are wanted, the means over each row of its pixels,
+/// `[N, Ho, Cout]`.
+pub(super) fn forward<T: Element>(
+    grid: &Grid,
+    x: &[T],
+    filters: &Filters<T>,
+    (y, means): (&mut [T], Option<&mut [T]>),
+    epilogue: Epilogue<'_, T>,
+) {
+    gather(&[Pass { grid, filters }], x, (y, means), epilogue);
 }
 
 /// Writes the input's gradient to `dx`, if the kernels of this module serve the convolution; else returns `false`.
@@ -87,7 +99,7 @@ pub(super) fn backward_input<T: Element>(g: &Geometry, dy: &[T], w: &[T], dx: &m
     let pack = |grid: &Grid| Filters::new(w, Taps::new(grid), g.groups, g.group(), Direction::Backward);
     let Some(filters) = grids.iter().map(pack).collect::<Option<Vec<_>>>() else { return false };
     let passes: Vec<_> = grids.iter().zip(&filters).map(|(grid, filters)| Pass { grid, filters }).collect();
-    gather(&passes, dy, dx, Epilogue::NONE);
+    gather(&passes, dy, (dx, None), Epilogue::NONE);
     true
 }
 
@@ -112,19 +124,28 @@ impl Pieces {
     }
 }
 
-/// Writes what the passes' grids say to their targets in `y`, all of which they cover.
-fn gather<T: Element>(passes: &[Pass<'_, T>], x: &[T], y: &mut [T], epilogue: Epilogue<'_, T>) {
+/// Writes what the passes' grids say to their targets in `y`, all of which they cover. The means are those of a single pass.
+fn gather<T: Element>(
+    passes: &[Pass<'_, T>],
+    x: &[T],
+    (y, mut means): (&mut [T], Option<&mut [T]>),
+    epilogue: Epilogue<'_, T>,
+) {
     let Some(&Pass { grid: &Grid { batch, target: [height, width], .. }, filters }) = passes.first() else { return };
     let (rows, channels) = (batch * height, &filters.channels);
     assert_eq!(y.len(), rows * width * channels.outputs, "the output has the targets");
     assert!(epilogue.bias.is_none_or(|bias| bias.len() == channels.outputs));
     assert!(epilogue.residual.is_none_or(|residual| residual.len() == y.len()));
+    let fits = |means: &[T]| passes.len() == 1 && means.len() == rows * channels.outputs && channels.are_apart();
+    assert!(means.as_deref().is_none_or(fits), "each mean is one register's");
 
     let macs =
         |pass: &Pass<'_, T>| pass.grid.len() * pass.filters.taps.indices.len() * channels.depth * channels.outputs;
     let filter = passes.iter().map(|pass| pass.filters.size()).sum::<usize>() * size_of::<T>();
     let pieces = Pieces::new(rows, passes.iter().map(macs).sum(), channels.vectors.len(), filter);
+    let share = share(width);
     let out = Shared(y.as_mut_ptr());
+    let means = means.as_mut().map(|means| Shared(means.as_mut_ptr()));
     threads::for_each(pieces.bands * pieces.blocks, |task| {
         let (band, block) = (task / pieces.blocks, task % pieces.blocks);
         let vectors = channels.block(pieces.blocks, block);
@@ -136,6 +157,7 @@ fn gather<T: Element>(passes: &[Pass<'_, T>], x: &[T], y: &mut [T], epilogue: Ep
                     continue;
                 }
                 let at = (row * width + grid.target_offset[1]) * channels.outputs;
+                let means_at = row * channels.outputs;
                 let row = Row {
                     windows: Windows::new(grid, &filters.taps, x, channels.inputs, [n, y / grid.target_step[0]]),
                     filters,
@@ -148,9 +170,11 @@ fn gather<T: Element>(passes: &[Pass<'_, T>], x: &[T], y: &mut [T], epilogue: Ep
                     residual: epilogue.residual.map_or(std::ptr::null(), |residual| residual[at..].as_ptr()),
                     clamp: epilogue.clamp,
                     curve: epilogue.curve,
+                    means: means.map_or(std::ptr::null_mut(), |means| means.get().wrapping_add(means_at)),
+                    share,
                 };
                 // SAFETY: the windows lie in x (checked where they are made), whose channels, like the outputs', are
-                // those that the filters were packed for; the outputs are checked above, and no two tasks have both
+                // those that the filters were packed for; outputs and means are checked above, and no two tasks have both
                 // rows and channels in common.
                 unsafe { T::grouped_row(row) };
             }

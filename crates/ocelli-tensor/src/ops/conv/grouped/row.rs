@@ -11,7 +11,7 @@ use super::pixel_of;
 use super::read::{Group, Own, Read, Spread, for_each_column, load, store, with_windows};
 use super::windows::{PIXELS, Windows, fetch};
 use crate::Element;
-use crate::ops::Activation;
+use crate::ops::activation::{Activation, with_known};
 use crate::simd::{Kernel, Simd};
 
 /// A row of outputs, of some registers of channels.
@@ -32,13 +32,16 @@ pub struct Row<'a, T: Element> {
     pub residual: *const T,
     pub clamp: Option<[T; 2]>,
     pub curve: Option<Activation>,
+    /// Where the mean over the row's outputs is put, all channels', or null, and an output's share in it.
+    pub means: *mut T,
+    pub share: T,
 }
 
 /// Computes a row.
 ///
 /// # Safety
 /// The windows must lie in an image, the filters be packed for their taps, and the outputs, with the residuals, be
-/// valid as described at the fields; nobody else may access the outputs of these registers.
+/// valid as described at the fields; nobody else may access the outputs, and the means, of these registers.
 pub unsafe fn run<T: Element>(row: Row<'_, T>) {
     let (channels, taps) = (&row.filters.channels, row.windows.taps);
     let run = if channels.live() == channels.lanes { taps.run() } else { 0 };
@@ -64,6 +67,8 @@ impl<T: Element, R: Read, const K: usize, const STEP: usize> Kernel<T> for Tiles
         let (windows, filters) = (&row.windows, row.filters.data().as_ptr());
         for i in 0..windows.tiles() {
             let tile = windows.tile(i);
+            // The last tile may repeat some pixels.
+            let new = i * PIXELS - tile.start;
             let inner = windows.is_inner(&tile);
             for v in row.vectors.clone() {
                 let [output, input] = row.filters.channels.vectors[v];
@@ -78,13 +83,13 @@ impl<T: Element, R: Read, const K: usize, const STEP: usize> Kernel<T> for Tiles
                     let filter = filters.add(v * row.filters.size());
                     if K == 0 {
                         let acc = row.any(simd, *read, (input, filter), &tile);
-                        row.finish::<S, true>(simd, acc, output, &tile, row.filters.channels.live());
+                        row.finish::<S, true>(simd, acc, (output, &tile, new), row.filters.channels.live());
                     } else if inner {
                         let acc = row.tile::<S, R, K, STEP, false>(simd, *read, (input, filter), &tile);
-                        row.finish::<S, false>(simd, acc, output, &tile, S::LANES);
+                        row.finish::<S, false>(simd, acc, (output, &tile, new), S::LANES);
                     } else {
                         let acc = row.tile::<S, R, K, STEP, true>(simd, *read, (input, filter), &tile);
-                        row.finish::<S, true>(simd, acc, output, &tile, S::LANES);
+                        row.finish::<S, true>(simd, acc, (output, &tile, new), S::LANES);
                     }
                 }
             }
@@ -182,7 +187,7 @@ impl<T: Element> Row<'_, T> {
         acc
     }
 
-    /// The epilogue of a tile's sums, and their storing.
+    /// The epilogue of a tile's sums, and their storing; the tile's pixels from `new` on are the first of theirs.
     ///
     /// # Safety
     /// That of [`run`].
@@ -191,8 +196,7 @@ impl<T: Element> Row<'_, T> {
         &self,
         simd: S,
         mut acc: [S::V; PIXELS],
-        channel: usize,
-        tile: &Range<usize>,
+        (channel, tile, new): (usize, &Range<usize>, usize),
         live: usize,
     ) {
         let at = tile.start * self.stride + channel;
@@ -224,11 +228,25 @@ impl<T: Element> Row<'_, T> {
                 }
             }
             // Curves are long: a loop over what was just stored keeps them from being repeated for every pixel.
+            let mut sum = simd.splat(T::ZERO);
             if let Some(curve) = self.curve {
-                for p in 0..count {
+                with_known!(curve, |curve| for p in 0..count {
                     let y = self.out.add(at + p * self.stride);
-                    store(simd, curve.activate(simd, load(simd, y, live)), y, live);
+                    let v = curve.activate(simd, load(simd, y, live));
+                    store(simd, v, y, live);
+                    if p >= new {
+                        sum = simd.add(sum, v);
+                    }
+                });
+            } else if !self.means.is_null() {
+                for p in new..count {
+                    sum = simd.add(sum, load(simd, self.out.add(at + p * self.stride), live));
                 }
+            }
+            if !self.means.is_null() {
+                let mean = self.means.add(channel);
+                let others = if tile.start == 0 { simd.splat(T::ZERO) } else { load(simd, mean, live) };
+                store(simd, simd.mul_add(sum, simd.splat(self.share), others), mean, live);
             }
         }
     }

@@ -188,7 +188,7 @@ impl<T: Element> PackedConv<T> {
             return Err(Error::shape("conv2d", "residual", shape, residual.shape()));
         }
         self.check_scale(&g, scale)?;
-        self.compute(&g, (x, scale), (residual, None), workspace, y.resize(shape));
+        self.compute(&g, (x, scale), (residual, None), workspace, (y.resize(shape), None));
         Ok(())
     }
 
@@ -220,7 +220,37 @@ impl<T: Element> PackedConv<T> {
         }
         let shape = Shape::new(&g.y_shape())?.with_columns(columns);
         let y = if *y.shape() == shape { y.data_mut() } else { y.resize(shape) };
-        self.compute(&g, (x, None), (None, Some(ColumnSlice { columns, first })), workspace, y);
+        self.compute(&g, (x, None), (None, Some(ColumnSlice { columns, first })), workspace, (y, None));
+        Ok(())
+    }
+
+    /// Whether it can [average rows](Self::run_averaged_into).
+    pub fn averages_rows(&self) -> bool {
+        matches!(&self.weights, Weights::Grouped(filters) if filters.channels.are_apart())
+    }
+
+    /// As [`run_into`](Self::run_into), and the means over each row of the output's pixels, `[N, Ho, 1, Cout]`: their mean is
+    /// that of an image.
+    ///
+    /// Errors unless it [averages rows](Self::averages_rows).
+    pub fn run_averaged_into(
+        &self,
+        x: &Tensor<T>,
+        workspace: &mut Tensor<T>,
+        y: &mut Tensor<T>,
+        means: &mut Tensor<T>,
+    ) -> Result<()> {
+        let g = self.geometry(x)?;
+        if !self.averages_rows() {
+            return Err(Error::argument(
+                "conv2d",
+                "convolution",
+                "of narrow groups that fill registers, to average rows",
+                self.algorithm(),
+            ));
+        }
+        let (y, means) = (y.resize(Shape::new(&g.y_shape())?), means.resize(g.means_shape()?));
+        self.compute(&g, (x, None), (None, None), workspace, (y, Some(means)));
         Ok(())
     }
 
@@ -235,7 +265,7 @@ impl<T: Element> PackedConv<T> {
         (x, scale): (&Tensor<T>, Option<&Tensor<T>>),
         (residual, slice): (Option<&Tensor<T>>, Option<ColumnSlice>),
         workspace: &mut Tensor<T>,
-        y: &mut [T],
+        (y, means): (&mut [T], Option<&mut [T]>),
     ) {
         let (clamp, curve) = clamp_or_curve(self.activation);
         let bias = self.bias.as_ref().map(Tensor::data);
@@ -264,7 +294,7 @@ impl<T: Element> PackedConv<T> {
             Weights::Winograd(packed, form) => {
                 winograd::forward(g, x.data(), (packed, *form), workspace, y, epilogue);
             }
-            Weights::Grouped(filters) => grouped::forward(&grid, x.data(), filters, y, epilogue),
+            Weights::Grouped(filters) => grouped::forward(&grid, x.data(), filters, (y, means), epilogue),
         }
     }
 

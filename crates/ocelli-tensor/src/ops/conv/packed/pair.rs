@@ -13,10 +13,10 @@ use std::ops::Range;
 use super::{Geometry, PackedConv, Weights, clamp_or_curve};
 use crate::memory::Scratch;
 use crate::ops::Window;
-use crate::ops::conv::grouped::{Row, Windows};
+use crate::ops::conv::grouped::{self, Row, Windows};
 use crate::ops::gemm::gather::{Epilogue, Panels};
 use crate::ops::gemm::{Grid, Shared, cut, pointers};
-use crate::{Element, Result, Shape, Tensor, threads};
+use crate::{Element, Error, Result, Shape, Tensor, threads};
 
 /// Bytes between the two convolutions from which on bands are faster.
 const LARGE: usize = 128 * 1024;
@@ -47,12 +47,14 @@ impl<T: Element> PackedPair<T> {
         (is_pointwise && is_large && fits).then(pair)
     }
 
-    /// The output for `x` `[N, H, W, Cin]`, in `y`, which is [resized](Tensor::resize).
-    pub fn run_into(&self, x: &Tensor<T>, y: &mut Tensor<T>) -> Result<()> {
+    /// The output for `x` `[N, H, W, Cin]`, in `y`, which is [resized](Tensor::resize), and if they are wanted the means over
+    /// each row of its pixels, `[N, Ho, 1, Cout]`.
+    pub fn run_into(&self, x: &Tensor<T>, y: &mut Tensor<T>, means: Option<&mut Tensor<T>>) -> Result<()> {
         let PackedPair { pointwise, depthwise } = self;
         let first = Geometry::new("conv2d", x.shape(), &pointwise.w_shape, &pointwise.window, 1)?;
         let between = Shape::new(&first.y_shape())?;
         let second = Geometry::new("conv2d", &between, &depthwise.w_shape, &depthwise.window, depthwise.groups)?;
+        let means = means.map(|means| Ok::<_, Error>(means.resize(second.means_shape()?))).transpose()?;
         let y = y.resize(Shape::new(&second.y_shape())?);
         let (planned, grid) = &depthwise.planned;
         let grid =
@@ -60,7 +62,8 @@ impl<T: Element> PackedPair<T> {
         if y.is_empty() {
             return Ok(());
         }
-        let bands = Bands { pair: self, first, second, grid: &grid, x: x.data(), y: Shared(y.as_mut_ptr()) };
+        let means = means.map(|means| Shared(means.as_mut_ptr()));
+        let bands = Bands { pair: self, first, second, grid: &grid, x: x.data(), y: Shared(y.as_mut_ptr()), means };
         bands.run();
         Ok(())
     }
@@ -73,6 +76,7 @@ struct Bands<'a, T: Element> {
     grid: &'a Grid,
     x: &'a [T],
     y: Shared<*mut T>,
+    means: Option<Shared<*mut T>>,
 }
 
 impl<T: Element> Bands<'_, T> {
@@ -148,7 +152,8 @@ impl<T: Element> Bands<'_, T> {
         // Where the image's first pixel would be, of which there may be none.
         let first = between.as_ptr().wrapping_sub(from * width * columns.len());
         for y in rows {
-            let out = ((image * self.second.output[0] + y) * self.second.output[1]) * channels;
+            let row = image * self.second.output[0] + y;
+            let out = row * self.second.output[1] * channels;
             let row = Row {
                 windows: Windows::of_row(self.grid, &filters.taps, first, columns.len(), y),
                 filters,
@@ -161,9 +166,11 @@ impl<T: Element> Bands<'_, T> {
                 residual: std::ptr::null(),
                 clamp,
                 curve,
+                means: self.means.map_or(std::ptr::null_mut(), |means| means.get().wrapping_add(row * channels)),
+                share: grouped::share(self.second.output[1]),
             };
             // SAFETY: all rows of pixels that the row's windows have inside of the image were made above, of the channels of
-            // these registers; the outputs are y's, and no two tasks have both rows and channels in common.
+            // these registers; outputs and means are those of y, and no two tasks have both rows and channels in common.
             unsafe { T::grouped_row(row) };
         }
     }
@@ -216,9 +223,14 @@ mod tests {
                     return assert!(batch * size[0] * size[1] * 16 * sixteens * 4 < LARGE);
                 };
                 let expected = depthwise.run(&pointwise.run(&x, None).unwrap(), None).unwrap();
-                let mut y = Tensor::default();
-                pair.run_into(&x, &mut y).unwrap();
+                let [mut y, mut means, mut expected_means, mut workspace] = [(); 4].map(|()| Tensor::default());
+                pair.run_into(&x, &mut y, None).unwrap();
                 assert_eq!(y, expected);
+                pair.run_into(&x, &mut y, Some(&mut means)).unwrap();
+                assert_eq!(y, expected);
+                let between = pointwise.run(&x, None).unwrap();
+                depthwise.run_averaged_into(&between, &mut workspace, &mut y, &mut expected_means).unwrap();
+                assert_eq!(means, expected_means);
             });
         }
     }
@@ -227,18 +239,19 @@ mod tests {
     fn any_number_of_threads_gives_the_same_bits() {
         let (pointwise, depthwise, x) = convolutions([1, 37, 41, 9], 96, Window::square(5).stride(2).padding(2));
         same_bits(|| {
-            let mut y = Tensor::default();
-            PackedPair::new(&pointwise, &depthwise).unwrap().run_into(&x, &mut y).unwrap();
-            vec![y]
+            let [mut y, mut means] = [(); 2].map(|()| Tensor::default());
+            PackedPair::new(&pointwise, &depthwise).unwrap().run_into(&x, &mut y, Some(&mut means)).unwrap();
+            vec![y, means]
         });
     }
 
     #[test]
     fn no_images_give_none() {
         let (pointwise, depthwise, _) = convolutions([1, 40, 40, 8], 64, Window::square(3));
-        let mut y = Tensor::default();
-        PackedPair::new(&pointwise, &depthwise).unwrap().run_into(&Tensor::zeros([0, 40, 40, 8]), &mut y).unwrap();
-        assert_eq!(**y.shape(), [0, 38, 38, 64]);
+        let [mut y, mut means] = [(); 2].map(|()| Tensor::default());
+        let pair = PackedPair::new(&pointwise, &depthwise).unwrap();
+        pair.run_into(&Tensor::zeros([0, 40, 40, 8]), &mut y, Some(&mut means)).unwrap();
+        assert_eq!([y.shape(), means.shape()], [&Shape::from([0, 38, 38, 64]), &Shape::from([0, 38, 1, 64])]);
     }
 
     #[test]
@@ -252,7 +265,7 @@ mod tests {
         let (uneven, behind, _) = convolutions([1, 40, 40, 8], 57, Window::square(3));
         assert!(PackedPair::new(&uneven, &behind).is_none());
         let pair = PackedPair::new(&pointwise, &depthwise).unwrap();
-        let error = pair.run_into(&Tensor::zeros([1, 40, 40, 7]), &mut Tensor::default());
+        let error = pair.run_into(&Tensor::zeros([1, 40, 40, 7]), &mut Tensor::default(), None);
         assert_eq!(
             error.unwrap_err().to_string(),
             "conv2d: expected weight of shape [1, 1, 7, Cout], got [1, 1, 8, 64]"

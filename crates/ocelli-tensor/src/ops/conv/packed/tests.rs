@@ -1,5 +1,5 @@
-//! That packed convolutions write slices of wider rows, and nothing else, that fully connected layers are compact, and what
-//! weights in 16 bits compute.
+//! That packed convolutions write slices of wider rows, and nothing else, that fully connected layers are compact, that
+//! rows are averaged, and what weights in 16 bits compute.
 
 use half::f16;
 use proptest::prelude::*;
@@ -89,6 +89,43 @@ fn fully_connected_layers_are_compact() {
             assert!(y.relative_error(&expected) < 1e-6);
         });
     }
+}
+
+#[test]
+fn rows_are_averaged() {
+    let curves = [None, Some(Activation::Relu6), Some(Activation::Silu)];
+    for (i, width) in [1, 5, 7, 8, 9, 14, 15, 16, 17, 30].into_iter().enumerate() {
+        for (channels, groups, stride) in [(32, 32, 1), (5, 5, 2), (48, 12, 1)] {
+            let window = Window::square(3).padding(1).stride(stride);
+            let x = random([2, 6, width * stride, channels], 1);
+            let (w, bias) = (random([3, 3, channels / groups, channels], 2), random([channels], 3));
+            on_every_isa(|| {
+                let conv = PackedConv::new(&w, Some(&bias), curves[i % 3], window, groups, x.shape()).unwrap();
+                assert!(conv.averages_rows());
+                same_bits(|| {
+                    let [mut workspace, mut y, mut means] = [(); 3].map(|()| Tensor::default());
+                    conv.run_averaged_into(&x, &mut workspace, &mut y, &mut means).unwrap();
+                    assert_eq!(y, conv.run(&x, None).unwrap());
+                    let &[n, height, _, _] = &**y.shape() else { unreachable!("an image") };
+                    let rows = y.cast::<f64>().reshape([n * height, width, 1, channels]).unwrap();
+                    let expected = ops::global_avg_pool2d(&rows).unwrap().reshape([n, height, 1, channels]).unwrap();
+                    let error = means.cast::<f64>().relative_error(&expected);
+                    assert!(error < 1e-6, "{error:e} of {channels} channels, {width} wide");
+                    vec![means]
+                });
+            });
+        }
+    }
+    let (x, w) = (random([1, 4, 4, 8], 1), random([1, 1, 8, 5], 2));
+    let conv = PackedConv::new(&w, None, None, Window::square(1), 1, x.shape()).unwrap();
+    let [mut workspace, mut y, mut means] = [(); 3].map(|()| Tensor::default());
+    let error = conv.run_averaged_into(&x, &mut workspace, &mut y, &mut means).unwrap_err();
+    let expected = "conv2d: expected convolution of narrow groups that fill registers, to average rows, got product";
+    assert!(error.to_string() == expected && !conv.averages_rows(), "{error}");
+    let (x, w) = (random([1, 4, 4, 20], 1), random([3, 3, 1, 20], 2));
+    let shared = PackedConv::new(&w, None, None, Window::square(3), 20, x.shape()).unwrap();
+    assert!(!shared.averages_rows());
+    assert!(shared.run_averaged_into(&x, &mut workspace, &mut y, &mut means).is_err());
 }
 
 fn rounded(w: &Tensor) -> Tensor {
