@@ -56,7 +56,7 @@ pub fn evaluate(
     measure(network::planned(network), dataset, classes, preprocessing, batch_size, progress)
 }
 
-/// As [`evaluate`], of the network as a plan for one image computes that keeps the weights of memory-bound layers in 16 bits.
+/// As [`evaluate`], by the plan for one image in which memory-bound layers have their weights in 16 bits, whatever the batches.
 pub fn evaluate_half(
     network: &dyn Network,
     dataset: Arc<dyn Dataset>,

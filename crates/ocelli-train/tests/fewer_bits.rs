@@ -8,7 +8,7 @@ use std::sync::Arc;
 use ocelli_train::loader::LoaderOptions;
 use ocelli_train::zoo::nn::tensor::{Tensor, simd};
 use ocelli_train::zoo::{Model, variant};
-use ocelli_train::{Augment, Dataset, Loader, Picture, Result, pretrained, read_image};
+use ocelli_train::{Augment, Dataset, Loader, Picture, Result, evaluate, evaluate_half, pretrained, read_image};
 
 const PHOTOS: [&str; 4] = ["camera.png", "chelsea.png", "coffee.png", "rocket.jpg"];
 
@@ -85,4 +85,21 @@ fn the_first_choice_is_the_same_with_weights_in_16_bits() {
     assert_same_choices(&logits, &expected);
     let error = logits.relative_error(&expected);
     assert!((1e-6..1e-3).contains(&error), "{error}");
+}
+
+#[test]
+fn evaluation_in_16_bits_is_that_of_the_plan_for_one_image() {
+    let (model, images) = (model(), photos(None));
+    let preprocessing = pretrained::preprocessing(variant(pretrained::MODEL).unwrap(), 3);
+    let classes: Vec<String> = (0..1000).map(|class| class.to_string()).collect();
+    let [exact, half] = [
+        evaluate(&model, Arc::new(Photos), &classes, &preprocessing, PHOTOS.len(), |_, _| ()).unwrap(),
+        evaluate_half(&model, Arc::new(Photos), &classes, &preprocessing, PHOTOS.len(), |_, _| ()).unwrap(),
+    ];
+    // Of the true label, 0, which all photos have.
+    let logits = model.half_plan([1, 224, 224, 3]).unwrap().run(&images).unwrap();
+    let loss = |logits: &[f32]| logits.iter().map(|x| f64::from(*x - logits[0]).exp()).sum::<f64>().ln();
+    let expected = logits.data().chunks_exact(1000).map(loss).sum::<f64>() / PHOTOS.len() as f64;
+    assert!((half.loss - expected).abs() < 1e-5 * expected, "{} rather than {expected}", half.loss);
+    assert!((half.loss - exact.loss).abs() > 1e-5 * expected, "{} with and without", half.loss);
 }

@@ -34,7 +34,7 @@ pub(super) struct Node<T: Element> {
     pub output: u64,
     /// Of the output.
     pub shape: Shape,
-    /// What it was made of, if that was asked for.
+    /// What other steps may be made of in its place; of a convolution if that was asked for.
     pub origin: Option<Origin<T>>,
     /// A second output, if it is wanted: the means over each row of the output's pixels.
     pub means: Option<Means>,
@@ -47,7 +47,7 @@ pub(super) struct Means {
     pub shape: Shape,
 }
 
-/// What other steps may be made of.
+/// What an operation, or several, were.
 pub(super) enum Origin<T: Element> {
     /// A convolution, what follows it, and the shape of its input.
     Convolution(Box<Convolution<T>>, Option<Activation>, Shape),

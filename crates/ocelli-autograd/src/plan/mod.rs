@@ -108,8 +108,8 @@ impl<T: Element> Plan<T> {
         Self::compile_with(Storage::Exact, trace, input, output)
     }
 
-    /// As [`compile`](Self::compile), with weights kept in a certain way: in 16 bits, a plan whose layers' weights have to
-    /// come from memory takes less of it, and less time, and its output differs by about as much as these weights.
+    /// As [`compile`](Self::compile), with weights kept in a certain way. With [`Storage::Half`], layers that wait for their
+    /// weights take half of the memory for them, and less time; the output changes by about as much as the weights.
     ///
     /// # Errors
     /// Those of [`compile`](Self::compile).
@@ -169,6 +169,11 @@ impl<T: Element> Plan<T> {
             Ok(())
         })?;
         Ok(y)
+    }
+
+    /// How each step computes, where there is a choice; else empty. Names of those with weights in 16 bits end in ` f16`.
+    pub fn algorithms(&self) -> impl Iterator<Item = &'static str> {
+        self.steps.iter().map(Planned::algorithm)
     }
 
     /// An arena for inputs of the shape of `x`.

@@ -25,7 +25,8 @@ pub enum Role<T: Element = f32> {
     Product,
     /// The inputs' columns side by side.
     Concat,
-    /// The mean over the pixels of each image of x₀.
+    /// The mean over the pixels of each image of x₀ `[N, H, W, C]`. The plan may run the operation's forward on the means over
+    /// rows of pixels, `[N, H, 1, C]`, in place of x₀.
     Mean,
     /// The maximum over windows of x₀.
     MaxPool {

@@ -132,7 +132,7 @@ impl<T: Element> Step<T> for PackedPair<T> {
     }
 
     fn algorithm(&self) -> &'static str {
-        "in bands"
+        PackedPair::algorithm(self)
     }
 }
 

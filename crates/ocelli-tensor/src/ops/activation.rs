@@ -26,21 +26,23 @@ pub enum Activation {
     Silu,
 }
 
-/// Calls `$call` with an activation that is known when it is compiled, so that loops in it need not ask for each register.
-macro_rules! with_known {
-    ($activation:expr, |$known:ident| $call:expr) => {
-        with_known!(@one $activation, $known, $call, Relu Relu6 Sigmoid Silu)
+/// Calls `$call` with a [curve](Activation::is_curve) that is known when it is compiled, so that loops in it need not ask for each
+/// register.
+macro_rules! with_curve {
+    ($activation:expr, |$curve:ident| $call:expr) => {
+        with_curve!(@one $activation, $curve, $call, Sigmoid Silu)
     };
-    (@one $activation:expr, $known:ident, $call:expr, $($name:ident)*) => {
+    (@one $activation:expr, $curve:ident, $call:expr, $($name:ident)*) => {
         match $activation {
             $($crate::ops::Activation::$name => {
-                let $known = $crate::ops::Activation::$name;
+                let $curve = $crate::ops::Activation::$name;
                 $call
             })*
+            other => unreachable!("{other:?} is a clamp"),
         }
     };
 }
-pub(crate) use with_known;
+pub(crate) use with_curve;
 
 impl Activation {
     /// Whether [`activation_backward`] reads the activation's output (`true`) or its input (`false`). A network keeps

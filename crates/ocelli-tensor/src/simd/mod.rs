@@ -41,7 +41,7 @@ mod portable;
 use std::cell::Cell;
 use std::sync::LazyLock;
 
-use half::f16;
+pub use half::f16;
 
 use crate::Element;
 
@@ -114,7 +114,7 @@ pub trait Simd<T: Element>: Copy + Send + Sync + 'static {
     /// # Safety
     /// `n` elements must be writable at `dst`.
     unsafe fn store_partial_ptr(self, v: Self::V, dst: *mut T, n: usize);
-    /// Reads a register from `src`, where numbers are kept in 16 bits.
+    /// Reads a register of finite numbers from `src`, where they are kept in 16 bits.
     ///
     /// # Safety
     /// `LANES` numbers must be readable at `src`.
@@ -237,7 +237,7 @@ pub trait Kernel<T: Element> {
 pub enum Isa {
     /// Any processor, by `wide`.
     Portable,
-    /// x86-64 with AVX2 and FMA.
+    /// x86-64 with AVX2, FMA and F16C, which came before both.
     Avx2,
     /// x86-64 with AVX-512 F, DQ, BW and VL.
     Avx512,

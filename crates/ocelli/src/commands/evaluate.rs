@@ -52,7 +52,8 @@ pub struct Evaluate {
     /// How many training images tell --int8 the ranges of the network's values
     #[arg(long, value_name = "N", default_value = "64", value_parser = at_least_one(), requires = "int8")]
     calibration: usize,
-    /// Print {model, data, images, loss, top1, top5, classes, confusion, skipped}; with --int8 also {int8: {images, …}}, and so with --f16
+    /// Print {model, data, images, loss, top1, top5, classes, confusion, skipped}; with --int8 or --f16 also `int8` or
+    /// `f16`, {images, loss, top1, …}
     #[arg(long)]
     json: bool,
     #[command(flatten)]

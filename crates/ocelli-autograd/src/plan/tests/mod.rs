@@ -389,13 +389,8 @@ fn memory_bound_weights_may_be_kept_in_16_bits() {
     let y = y.unwrap();
     let [exact, half] = [Storage::Exact, Storage::Half]
         .map(|storage| with_algorithm(Algorithm::Direct, || Plan::compile_with(storage, &trace, &x, &y).unwrap()));
-    let algorithms = |plan: &Plan| {
-        let mut algorithms = Vec::new();
-        plan.profile(x.value(), |step| algorithms.push(step.algorithm)).unwrap();
-        algorithms
-    };
-    assert_eq!(algorithms(&half), ["gathered f16", "", "product f16"]);
-    assert!(algorithms(&exact).iter().all(|algorithm| !algorithm.ends_with("f16")));
+    assert_eq!(half.algorithms().collect::<Vec<_>>(), ["gathered f16", "", "product f16"]);
+    assert!(exact.algorithms().all(|algorithm| !algorithm.ends_with("f16")));
     for batch in [1, 3] {
         let x = random([batch, 7, 7, 300], 2);
         let [y, expected] = [&half, &exact].map(|plan| plan.run(&x).unwrap());

@@ -11,6 +11,7 @@
 use std::marker::PhantomData;
 use std::ops::Range;
 
+use super::bend::bend;
 use super::counts::{Counting, Counts, WIDEST};
 use super::gate::{self, Gate};
 use super::grid::Pixels;
@@ -377,7 +378,7 @@ impl<T: Element, N: Number<T>, const GATED: bool> Tiles<'_, T, N, GATED> {
                     gate::put(simd, &aside, &block, tile.len());
                 }
                 if let Some(curve) = finish.and_then(|finish| finish.curve) {
-                    tile::bend(simd, curve, &block, tile.len());
+                    bend(simd, curve, &block, tile.len());
                 }
                 if let Some(counting) = &mut counting {
                     counting.added(tile.len(), live);

@@ -10,13 +10,13 @@ use half::f16;
 use half::slice::HalfFloatSliceExt;
 
 use super::Packed;
-use crate::memory::Scratch;
+use crate::memory::{Buffer, Scratch};
 use crate::simd::Simd;
 use crate::{Element, threads};
 
 /// Numbers rounded to 16 bits.
 #[derive(Clone)]
-pub(super) struct Halves(Arc<Vec<f16>>);
+pub(super) struct Halves(Arc<Buffer<f16>>);
 
 impl Halves {
     /// Panels of so many numbers that `panel` puts in place, if these are of single precision, finite, and rounding changes
@@ -25,7 +25,7 @@ impl Halves {
         if T::NAME != f32::NAME {
             return None;
         }
-        let mut halves = vec![f16::ZERO; panels * size];
+        let mut halves = Buffer::scratch(panels * size);
         let mut squares = vec![[0.0; 2]; panels];
         threads::for_each_chunk2((&mut halves, size), (&mut squares, 1), |i, halves, squares| {
             let mut numbers = Scratch::<T>::new(size);

@@ -12,6 +12,7 @@
 //! whatever the number of threads.
 
 mod ahead;
+mod bend;
 pub(crate) mod compact;
 pub(crate) mod counts;
 pub(crate) mod few;

@@ -12,7 +12,7 @@ use super::counts::{Lines, Place, WIDEST};
 use super::gate::PartRows;
 use super::half::Number;
 use crate::Element;
-use crate::ops::activation::{Activation, with_known};
+use crate::ops::Activation;
 use crate::simd::Simd;
 
 /// What is done to C when its last addend is in.
@@ -24,7 +24,7 @@ pub struct Finish<T> {
     pub residual: *const T,
     /// Results are clamped from below and above; NaN passes.
     pub clamp: Option<[T; 2]>,
-    /// An activation that comes last, by [`bend`].
+    /// An activation that comes last, by [`bend`](super::bend::bend).
     pub curve: Option<Activation>,
     /// Where sums over the rows are put, for the first column.
     pub counts: Option<Place<T>>,
@@ -61,8 +61,9 @@ pub(super) struct Block<'a, T, N> {
 /// loop end each.
 pub(super) const UNROLL: usize = 4;
 
-/// How many tiles of so many rows fetch the rows of B which follow the block together, lines of `N` that a turn of the loop
-/// reads `width` of. Tiles of few rows have no others beside them, since rows are cut evenly.
+/// How many tiles of so many rows together fetch the rows of B which follow the block: a turn of the loop reads `UNROLL · width`
+/// numbers, and each tile fetches whole lines. Tiles of few rows have no others beside them, since rows are cut evenly.
+#[inline(always)]
 pub(super) const fn fetchers<N>(rows: usize, width: usize) -> usize {
     match UNROLL * width / line::<N>() {
         _ if rows <= 4 => 1,
@@ -70,10 +71,13 @@ pub(super) const fn fetchers<N>(rows: usize, width: usize) -> usize {
         _ => 4,
     }
 }
+
 /// Numbers in a cache line.
+#[inline(always)]
 const fn line<N>() -> usize {
     64 / size_of::<N>()
 }
+
 /// Rows of A that a tile may fetch.
 pub(super) const ROWS_AHEAD: usize = 16;
 /// Rows of C, and of the residual, that a tile fetches at every turn of its loop: all at once would let its loads wait.
@@ -252,37 +256,6 @@ unsafe fn finish<T: Element, N, S: Simd<T>, const ROWS: usize, const VECTORS: us
             }
         }
     }
-}
-
-/// C = curve(C) over `rows` rows of a block that has been computed. Curves are long: a loop over what was just stored keeps
-/// them from being repeated for every register of every tile.
-///
-/// # Safety
-/// As for [`gather`].
-#[inline(always)]
-pub(super) unsafe fn bend<T: Element, N, S: Simd<T>>(simd: S, curve: Activation, block: &Block<'_, T, N>, rows: usize) {
-    with_known!(curve, |curve| {
-        for i in 0..rows {
-            // SAFETY: the caller's promise; `live` columns are the block's.
-            unsafe {
-                let out = block.out.add(*block.targets.add(i) + block.column);
-                let mut c = 0;
-                // Two at a time, since each is a long chain.
-                while c + 2 * S::LANES <= block.live {
-                    let a = curve.activate(simd, simd.load_ptr(out.add(c)));
-                    let b = curve.activate(simd, simd.load_ptr(out.add(c + S::LANES)));
-                    simd.store_ptr(a, out.add(c));
-                    simd.store_ptr(b, out.add(c + S::LANES));
-                    c += 2 * S::LANES;
-                }
-                while c < block.live {
-                    let (out, lanes) = (out.add(c), S::LANES.min(block.live - c));
-                    store(simd, curve.activate(simd, load(simd, out, lanes)), out, lanes);
-                    c += S::LANES;
-                }
-            }
-        }
-    });
 }
 
 /// A block of a product over pixels: `ROWS` columns of A against one run of B's columns.

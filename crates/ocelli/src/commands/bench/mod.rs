@@ -92,7 +92,7 @@ struct Report {
     peak_rss_mib: Option<f64>,
     /// Of a kind of inference that is opt-in.
     #[serde(skip)]
-    kind: &'static str,
+    kind: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     steps: Option<Vec<Step>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -107,17 +107,22 @@ impl Bench {
         let model = Model::new(variant.name, options, 0)?;
         let macs = model.trace([1, side, side, options.in_channels])?.cost().macs;
         let input = noise(&[self.batch, side, side, options.in_channels])?;
-        let (mut steps, mut profile) = (None, None);
+        let (mut steps, mut profile, mut kind) = (None, None, String::new());
         let (mode, passes, times) = if self.train {
             let (times, of_steps) = threads::install(|| self.training(&model, &input))?;
             profile = of_steps;
             ("training", 3.0, times)
         } else if self.int8 {
+            kind += " in eight bits";
             ("inference", 1.0, threads::install(|| quantized(model, &input))?)
         } else {
             let shape = *input.shape();
-            let plan = if self.f16 { model.half_plan(shape) } else { model.plan(shape) }?;
+            let plan = threads::install(|| if self.f16 { model.half_plan(shape) } else { model.plan(shape) })?;
             drop(model);
+            if self.f16 {
+                let layers = plan.algorithms().filter(|algorithm| algorithm.ends_with(" f16")).count();
+                kind += &format!(" with the weights of {} in 16 bits", plural(layers, "layer"));
+            }
             let (times, of_plan) = threads::install(|| inference(&plan, &input, self.profile))?;
             steps = of_plan;
             ("inference", 1.0, times)
@@ -133,19 +138,11 @@ impl Bench {
             runs: times.len(),
             gflops: rounded(2.0 * passes * macs as f64 * self.batch as f64 / median_ms / 1e6),
             peak_rss_mib: peak_rss_mib().map(rounded),
-            kind: self.kind(),
+            kind,
             steps,
             profile,
         };
         if self.json { print_json(&report) } else { report.print() }
-    }
-
-    fn kind(&self) -> &'static str {
-        match (self.int8, self.f16) {
-            (true, _) => " in eight bits",
-            (_, true) => " with weights in 16 bits",
-            _ => "",
-        }
     }
 
     /// The times of steps, and their profile if it is wanted, for which further ones are taken.
@@ -176,7 +173,6 @@ impl Bench {
 impl Report {
     fn print(&self) -> Result<()> {
         let style = Style::stdout();
-        let plural = |n: usize, one: &str| format!("{} {one}{}", count(n), if n == 1 { "" } else { "s" });
         let (batch, threads) = (plural(self.batch, "image"), plural(self.threads, "thread"));
         print_line(&style.strong(&format!("{}, {}{}: {batch} at once, {threads}", self.model, self.mode, self.kind)))?;
         let per_second = self.batch as f64 / self.median_ms * 1e3;
@@ -194,6 +190,11 @@ impl Report {
             None => Ok(()),
         }
     }
+}
+
+/// `n` of something.
+fn plural(n: usize, one: &str) -> String {
+    format!("{} {one}{}", count(n), if n == 1 { "" } else { "s" })
 }
 
 /// The times of the plan, and those of its steps if they are wanted, which are measured in runs of their own.

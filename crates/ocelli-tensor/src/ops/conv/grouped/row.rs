@@ -11,7 +11,7 @@ use super::pixel_of;
 use super::read::{Group, Own, Read, Spread, for_each_column, load, store, with_windows};
 use super::windows::{PIXELS, Windows, fetch};
 use crate::Element;
-use crate::ops::activation::{Activation, with_known};
+use crate::ops::activation::{Activation, with_curve};
 use crate::simd::{Kernel, Simd};
 
 /// A row of outputs, of some registers of channels.
@@ -32,7 +32,8 @@ pub struct Row<'a, T: Element> {
     pub residual: *const T,
     pub clamp: Option<[T; 2]>,
     pub curve: Option<Activation>,
-    /// Where the mean over the row's outputs is put, all channels', or null, and an output's share in it.
+    /// Where the mean over the row's outputs is put, all channels', of which no two registers share any; or null. And an
+    /// output's share in it.
     pub means: *mut T,
     pub share: T,
 }
@@ -40,7 +41,7 @@ pub struct Row<'a, T: Element> {
 /// Computes a row.
 ///
 /// # Safety
-/// The windows must lie in an image, the filters be packed for their taps, and the outputs, with the residuals, be
+/// The windows must lie in an image, the filters be packed for their taps, and the outputs, with the residuals, and the means be
 /// valid as described at the fields; nobody else may access the outputs, and the means, of these registers.
 pub unsafe fn run<T: Element>(row: Row<'_, T>) {
     let (channels, taps) = (&row.filters.channels, row.windows.taps);
@@ -68,7 +69,7 @@ impl<T: Element, R: Read, const K: usize, const STEP: usize> Kernel<T> for Tiles
         for i in 0..windows.tiles() {
             let tile = windows.tile(i);
             // The last tile may repeat some pixels.
-            let new = i * PIXELS - tile.start;
+            let repeated = i * PIXELS - tile.start;
             let inner = windows.is_inner(&tile);
             for v in row.vectors.clone() {
                 let [output, input] = row.filters.channels.vectors[v];
@@ -83,13 +84,13 @@ impl<T: Element, R: Read, const K: usize, const STEP: usize> Kernel<T> for Tiles
                     let filter = filters.add(v * row.filters.size());
                     if K == 0 {
                         let acc = row.any(simd, *read, (input, filter), &tile);
-                        row.finish::<S, true>(simd, acc, (output, &tile, new), row.filters.channels.live());
+                        row.finish::<S, true>(simd, acc, (output, &tile, repeated), row.filters.channels.live());
                     } else if inner {
                         let acc = row.tile::<S, R, K, STEP, false>(simd, *read, (input, filter), &tile);
-                        row.finish::<S, false>(simd, acc, (output, &tile, new), S::LANES);
+                        row.finish::<S, false>(simd, acc, (output, &tile, repeated), S::LANES);
                     } else {
                         let acc = row.tile::<S, R, K, STEP, true>(simd, *read, (input, filter), &tile);
-                        row.finish::<S, true>(simd, acc, (output, &tile, new), S::LANES);
+                        row.finish::<S, true>(simd, acc, (output, &tile, repeated), S::LANES);
                     }
                 }
             }
@@ -187,7 +188,7 @@ impl<T: Element> Row<'_, T> {
         acc
     }
 
-    /// The epilogue of a tile's sums, and their storing; the tile's pixels from `new` on are the first of theirs.
+    /// The epilogue of a tile's sums, and their storing. The tile before has had its first `repeated` pixels.
     ///
     /// # Safety
     /// That of [`run`].
@@ -196,12 +197,13 @@ impl<T: Element> Row<'_, T> {
         &self,
         simd: S,
         mut acc: [S::V; PIXELS],
-        (channel, tile, new): (usize, &Range<usize>, usize),
+        (channel, tile, repeated): (usize, &Range<usize>, usize),
         live: usize,
     ) {
         let at = tile.start * self.stride + channel;
         let count = if BORDER { tile.len() } else { PIXELS };
-        // SAFETY: the outputs of the tile, and the residuals laid out alike, have the register's channels, as has the bias.
+        // SAFETY: the outputs of the tile, and the residuals laid out alike, have the register's channels, as
+        // have the bias and the means.
         unsafe {
             if !self.bias.is_null() {
                 let bias = load(simd, self.bias.add(channel), live);
@@ -230,16 +232,16 @@ impl<T: Element> Row<'_, T> {
             // Curves are long: a loop over what was just stored keeps them from being repeated for every pixel.
             let mut sum = simd.splat(T::ZERO);
             if let Some(curve) = self.curve {
-                with_known!(curve, |curve| for p in 0..count {
+                with_curve!(curve, |curve| for p in 0..count {
                     let y = self.out.add(at + p * self.stride);
                     let v = curve.activate(simd, load(simd, y, live));
                     store(simd, v, y, live);
-                    if p >= new {
+                    if p >= repeated {
                         sum = simd.add(sum, v);
                     }
                 });
             } else if !self.means.is_null() {
-                for p in new..count {
+                for p in repeated..count {
                     sum = simd.add(sum, load(simd, self.out.add(at + p * self.stride), live));
                 }
             }

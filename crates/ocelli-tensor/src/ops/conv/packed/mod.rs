@@ -14,15 +14,16 @@ use crate::ops::gemm::{Grid, Packed};
 use crate::ops::{self, Activation, Window};
 use crate::{Element, Error, Result, Shape, Tensor};
 
-/// How weights are kept that have to come from memory, of a product or a gathered product of at most 64 rows (pixels of all
-/// images) with at least a MiB of them: the time of such a layer is that of reading them. All others are kept as they are.
+/// How a layer's weights are kept if its time is that of reading them from memory: if it is a product, or a gathered product of
+/// one group, with at most 64 rows (output pixels of all images) and at least a MiB of weights. All others are kept exactly.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Storage {
     /// Without loss.
     #[default]
     Exact,
-    /// In 16 bits each (binary16), which changes a weight by at most 2⁻¹¹ of itself. Only weights of single precision, and not
-    /// where it would change them more: if they are too large, or many of them tiny.
+    /// In 16 bits each (binary16), which changes a weight between 2⁻¹⁴ and 65504 by at most 2⁻¹¹ of itself, and a smaller one by
+    /// at most 2⁻²⁵. Not weights of double precision, and not those of a layer that this would change by more than 2⁻¹¹ of
+    /// them all, by the Euclidean norm.
     Half,
 }
 

@@ -47,6 +47,14 @@ impl<T: Element> PackedPair<T> {
         (is_pointwise && is_large && fits).then(pair)
     }
 
+    /// How it computes.
+    pub fn algorithm(&self) -> &'static str {
+        match &self.pointwise.weights {
+            Weights::Panels(packed) if packed.is_halved() => "in bands f16",
+            _ => "in bands",
+        }
+    }
+
     /// The output for `x` `[N, H, W, Cin]`, in `y`, which is [resized](Tensor::resize), and if they are wanted the means over
     /// each row of its pixels, `[N, Ho, 1, Cout]`.
     pub fn run_into(&self, x: &Tensor<T>, y: &mut Tensor<T>, means: Option<&mut Tensor<T>>) -> Result<()> {
@@ -170,7 +178,7 @@ impl<T: Element> Bands<'_, T> {
                 share: grouped::share(self.second.output[1]),
             };
             // SAFETY: all rows of pixels that the row's windows have inside of the image were made above, of the channels of
-            // these registers; outputs and means are those of y, and no two tasks have both rows and channels in common.
+            // these registers; outputs and means are those of y, registers are whole, and no two tasks have both rows and channels in common.
             unsafe { T::grouped_row(row) };
         }
     }
@@ -186,8 +194,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::ops::Activation;
     use crate::ops::testing::{Rng, on_every_isa, same_bits};
+    use crate::ops::{Activation, Storage};
 
     /// A pointwise convolution to `channels` and a depthwise one, for inputs of that shape, and the input.
     fn convolutions(input: [usize; 4], channels: usize, window: Window) -> (PackedConv, PackedConv, Tensor) {
@@ -242,6 +250,35 @@ mod tests {
             let [mut y, mut means] = [(); 2].map(|()| Tensor::default());
             PackedPair::new(&pointwise, &depthwise).unwrap().run_into(&x, &mut y, Some(&mut means)).unwrap();
             vec![y, means]
+        });
+    }
+
+    #[test]
+    fn pointwise_weights_may_be_in_16_bits() {
+        let (cin, channels, window) = (160, 1664, Window::square(3).padding(1));
+        let (_, depthwise, x) = convolutions([1, 7, 8, cin], channels, window);
+        let w = Rng::new(3).tensor::<f32>([1, 1, cin, channels]);
+        let rounded = Tensor::from_fn(*w.shape(), |i| half::f16::from_f32(w.data()[i]).to_f32());
+        on_every_isa(|| {
+            let depthwise = PackedConv::new(
+                &Rng::new(7).tensor([3, 3, 1, channels]),
+                None,
+                depthwise.activation,
+                window,
+                channels,
+                &x.shape().with_columns(channels),
+            );
+            let depthwise = depthwise.unwrap();
+            let [(half, y), (exact, expected)] =
+                [(Storage::Half, &w), (Storage::Exact, &rounded)].map(|(storage, w)| {
+                    let same = Window::square(1);
+                    let pointwise = PackedConv::with_storage(storage, w, None, None, same, 1, x.shape()).unwrap();
+                    let (pair, mut y) = (PackedPair::new(&pointwise, &depthwise).unwrap(), Tensor::default());
+                    pair.run_into(&x, &mut y, None).unwrap();
+                    (pair.algorithm(), y)
+                });
+            assert_eq!([half, exact], ["in bands f16", "in bands"]);
+            assert_eq!(y, expected);
         });
     }
 
