@@ -206,13 +206,6 @@ fn pack<T: Element>(g: &Geometry, w: &Tensor<T>) -> Packed<T> {
     Packed::new(w.data(), g.weight(), g.groups, &taps, cin, cout)
 }
 
-/// As [`pack`], in 16 bits a weight, if these hold the weights.
-fn pack_halved<T: Element>(g: &Geometry, w: &Tensor<T>) -> Option<Packed<T>> {
-    let [cin, cout] = g.group();
-    let taps: Vec<usize> = (0..g.window.taps()).collect();
-    Packed::halved(w.data(), g.weight(), g.groups, &taps, cin, cout)
-}
-
 /// The input as the forward product reads it: itself or, if taps are joined, a copy with its padding in the workspace.
 fn source<'a, T: Element>(g: &Geometry, grid: &Grid, x: &'a [T], workspace: &'a mut Tensor<T>) -> Rows<'a, T> {
     if !g.joins() {

@@ -2,7 +2,7 @@
 
 use super::super::packed::clamp_or_curve;
 use super::{DeformConv2d, Deformed, Field, forward};
-use crate::ops::conv::{Geometry, pack, pack_halved};
+use crate::ops::conv::{Geometry, pack};
 use crate::ops::gemm::gather::Epilogue;
 use crate::ops::gemm::{Grid, Packed};
 use crate::ops::{Activation, Storage};
@@ -50,8 +50,8 @@ impl<T: Element> PackedDeformConv<T> {
         if let Some(bias) = bias.filter(|bias| **bias.shape() != [cout]) {
             return Err(Error::shape(op, "bias", format!("[{cout}]"), bias.shape()));
         }
-        let halves = storage.halves(&g).then(|| pack_halved(&g, w)).flatten();
-        let (weights, w_shape, bias) = (halves.unwrap_or_else(|| pack(&g, w)), *w.shape(), bias.cloned());
+        let weights = storage.halved(&g, w).unwrap_or_else(|| pack(&g, w));
+        let (w_shape, bias) = (*w.shape(), bias.cloned());
         let workspace = Deformed::all_samples(&g, &weights);
         Ok(PackedDeformConv { weights, w_shape, workspace, grid: Grid::rows(0), bias, activation, attributes })
     }

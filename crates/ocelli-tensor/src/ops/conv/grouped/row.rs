@@ -41,8 +41,8 @@ pub struct Row<'a, T: Element> {
 /// Computes a row.
 ///
 /// # Safety
-/// The windows must lie in an image, the filters be packed for their taps, and the outputs, with the residuals, and the means be
-/// valid as described at the fields; nobody else may access the outputs, and the means, of these registers.
+/// The windows must lie in an image, the filters be packed for their taps, and the outputs, the residuals and the means be valid
+/// as described at the fields; nobody else may access the outputs and means of these registers.
 pub unsafe fn run<T: Element>(row: Row<'_, T>) {
     let (channels, taps) = (&row.filters.channels, row.windows.taps);
     let run = if channels.live() == channels.lanes { taps.run() } else { 0 };

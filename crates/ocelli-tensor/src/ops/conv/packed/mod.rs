@@ -1,35 +1,20 @@
 //! Convolutions for inference: weights packed once; bias, residual addition and activation in the same pass.
 
 mod pair;
+mod storage;
 
 use std::borrow::Cow;
 
 pub use pair::PackedPair;
+pub use storage::Storage;
 
 use super::algorithm::{Algorithm, Pass, choose};
-use super::{Geometry, grouped, pack, pack_halved, source, winograd};
+use super::{Geometry, grouped, pack, source, winograd};
 use crate::ops::gemm::compact::{self, Compact};
 use crate::ops::gemm::gather::{ColumnSlice, Epilogue, Rows, gather};
 use crate::ops::gemm::{Grid, Packed};
 use crate::ops::{self, Activation, Window};
 use crate::{Element, Error, Result, Shape, Tensor};
-
-/// How a layer's weights are kept if its time is that of reading them from memory: if it is a product, or a gathered product of
-/// one group, with at most 64 rows (output pixels of all images) and at least a MiB of weights. All others are kept exactly.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Storage {
-    /// Without loss.
-    #[default]
-    Exact,
-    /// In 16 bits each (binary16), which changes a weight between 2⁻¹⁴ and 65504 by at most 2⁻¹¹ of itself, and a smaller one by
-    /// at most 2⁻²⁵. Not weights of double precision, and not those of a layer that this would change by more than 2⁻¹¹ of
-    /// them all, by the Euclidean norm.
-    Half,
-}
-
-/// The most rows, and the least bytes, of weights that are kept in 16 bits.
-const HALF_ROWS: usize = 64;
-const HALF_BYTES: usize = 1 << 20;
 
 /// A convolution with fixed weights: `activation(conv2d(x, w) + bias + residual)`.
 #[derive(Clone)]
@@ -99,13 +84,12 @@ impl<T: Element> PackedConv<T> {
             (None, Algorithm::Direct | Algorithm::Im2col) => {
                 let is_product = window == Window::square(1) && groups == 1;
                 let rows = g.batch * g.output[0] * g.output[1];
-                let halves = storage.halves(&g) && !g.joins();
-                match halves.then(|| pack_halved(&g, w)).flatten() {
-                    Some(halves) => Weights::Panels(halves),
-                    None => {
-                        let compact = if is_product { Compact::new(w.data(), cout, rows) } else { None };
-                        compact.map_or_else(|| Weights::Panels(pack(&g, w)), Weights::Compact)
-                    }
+                if let Some(halves) = storage.halved(&g, w) {
+                    Weights::Panels(halves)
+                } else if let Some(compact) = is_product.then(|| Compact::new(w.data(), cout, rows)).flatten() {
+                    Weights::Compact(compact)
+                } else {
+                    Weights::Panels(pack(&g, w))
                 }
             }
         };
@@ -308,15 +292,6 @@ impl<T: Element> PackedConv<T> {
             Some(scale) if *scale.shape() != expected => Err(Error::shape("conv2d", "scale", expected, scale.shape())),
             Some(_) => Ok(()),
         }
-    }
-}
-
-impl Storage {
-    /// Whether weights of this geometry are to be halved.
-    pub(super) fn halves(self, g: &Geometry) -> bool {
-        let (rows, [cin, cout]) = (g.batch * g.output[0] * g.output[1], g.group());
-        let bytes = g.window.taps() * cin * cout * size_of::<f32>();
-        self == Storage::Half && g.groups == 1 && rows <= HALF_ROWS && bytes >= HALF_BYTES
     }
 }
 

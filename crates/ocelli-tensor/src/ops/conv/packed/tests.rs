@@ -4,6 +4,7 @@
 use half::f16;
 use proptest::prelude::*;
 
+use super::storage::{HALF_BYTES, HALF_ROWS};
 use super::*;
 use crate::ops::conv::algorithm::with_algorithm;
 use crate::ops::testing::{on_every_isa, same_bits};
