@@ -12,7 +12,7 @@
 
 use std::ops::Range;
 
-use super::pieces::cut;
+use super::pieces::{Cuts, cut};
 use super::tile::{load, store, with_tile};
 use super::{Matrix, Packed, Shared};
 use crate::simd::{Kernel, Simd};
@@ -125,8 +125,7 @@ impl<T: Element> Kernel<T> for Sums<'_, T> {
         let (size, rows) = (self.size, self.rows);
         let ([m, _, n], width) = (size, S::LANES * S::TILE_VECTORS);
         let tiles = rows.len().div_ceil(S::TILE_ROWS);
-        for t in 0..tiles {
-            let tile = cut(rows.len(), tiles, t);
+        for tile in Cuts::new(rows.len(), tiles) {
             let row = rows.start + tile.start;
             let x = self.x[row..].as_ptr();
             for (panel, y) in self.panels.clone().zip(self.sums.chunks_exact_mut(m * width)) {
@@ -135,7 +134,7 @@ impl<T: Element> Kernel<T> for Sums<'_, T> {
                 let (vectors, y) = (live.div_ceil(S::LANES), y.as_mut_ptr());
                 // SAFETY: x, w and y have the sizes that `sums` checked, and the tile lies within them.
                 unsafe {
-                    with_tile!(S, tile.len(), vectors, |R, V| add::<T, S, R, V>(simd, size, x, w, live, y, t > 0))
+                    with_tile!(S, tile.len(), vectors, |R, V| add::<T, S, R, V>(simd, size, x, w, live, y, tile.start > 0))
                 };
             }
         }
@@ -204,8 +203,7 @@ impl<T: Element> Kernel<T> for Outer<'_, T> {
         let n = size[2];
         let rows = self.w.len() / n;
         let tiles = rows.div_ceil(S::TILE_ROWS);
-        for t in 0..tiles {
-            let tile = cut(rows, tiles, t);
+        for tile in Cuts::new(rows, tiles) {
             let x = self.x[self.first + tile.start..].as_ptr();
             for panel in 0..self.y.panels() {
                 let (column, y) = (panel * width, self.y.panel(0, panel).as_ptr());
@@ -279,8 +277,7 @@ impl<T: Element> Kernel<T> for Dots<'_, T> {
             for r in 0..DOT_ROWS {
                 w[r] = self.w[(first + r.min(live - 1)) * n..].as_ptr();
             }
-            for t in 0..tiles {
-                let tile = cut(m, tiles, t);
+            for tile in Cuts::new(m, tiles) {
                 // SAFETY: x, y and w have the sizes that `dots` checked, and the tile lies within them. Nobody else writes
                 // these columns of x.
                 unsafe {

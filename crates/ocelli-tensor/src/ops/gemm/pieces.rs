@@ -67,3 +67,54 @@ impl Pieces {
 pub(crate) fn cut(n: usize, pieces: usize, i: usize) -> Range<usize> {
     n * i / pieces..n * (i + 1) / pieces
 }
+
+/// All pieces that [`cut`] makes, one after the other. Without divisions, which would take as long as a tile of few addends.
+pub(crate) struct Cuts {
+    each: usize,
+    /// `n` mod `pieces`, and what of it the pieces up to the last one have left over.
+    rest: usize,
+    over: usize,
+    pieces: usize,
+    left: usize,
+    end: usize,
+}
+
+impl Cuts {
+    /// Of `0..n` in so many pieces.
+    #[inline(always)]
+    pub fn new(n: usize, pieces: usize) -> Self {
+        let (each, rest) = (n / pieces.max(1), n % pieces.max(1));
+        Cuts { each, rest, over: 0, pieces, left: pieces, end: 0 }
+    }
+}
+
+impl Iterator for Cuts {
+    type Item = Range<usize>;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<Range<usize>> {
+        self.left = self.left.checked_sub(1)?;
+        let start = self.end;
+        self.over += self.rest;
+        self.end += self.each;
+        if self.over >= self.pieces {
+            self.over -= self.pieces;
+            self.end += 1;
+        }
+        Some(start..self.end)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cuts_are_the_pieces_of_cut() {
+        for n in 0..60 {
+            for pieces in 0..20 {
+                assert_eq!(Vec::from_iter(Cuts::new(n, pieces)), Vec::from_iter((0..pieces).map(|i| cut(n, pieces, i))));
+            }
+        }
+    }
+}

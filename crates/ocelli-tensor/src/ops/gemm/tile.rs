@@ -52,9 +52,9 @@ pub(super) struct Block<'a, T, N> {
     pub counts: Option<(&'a mut Lines<T>, bool)>,
     /// What the tile has to [pass](PartRows::pass) before it is stored, and where it waits for that, rows [`WIDEST`] apart.
     pub gate: Option<(PartRows<T>, *mut T)>,
-    /// Where cache lines of B are fetched for later, and rows of A whose same `k` are, if any.
+    /// Where cache lines of B are fetched for later, and [`ROWS_AHEAD`] rows of A whose same `k` are, or null.
     pub b_ahead: *const N,
-    pub a_ahead: Option<[*const T; ROWS_AHEAD]>,
+    pub a_ahead: *const *const T,
 }
 
 /// Steps of the common dimension between two branches. Short taps (64 channels) would otherwise pay for a mispredicted
@@ -106,6 +106,7 @@ pub(super) unsafe fn gather<
     // While a line of each row is read, a line of each row ahead is fetched, some at every turn of the loop.
     let turns = S::LINE / UNROLL;
     let fetched = ROWS.div_ceil(turns);
+    const { assert!(ROWS.div_ceil(S::LINE / UNROLL) * (S::LINE / UNROLL) <= ROWS_AHEAD) }
     // The live columns of the last register.
     let last = block.live - (VECTORS - 1) * S::LANES;
     let lanes = |v: usize| if v + 1 == VECTORS { last } else { S::LANES };
@@ -141,9 +142,10 @@ pub(super) unsafe fn gather<
                     simd.prefetch(b_ahead.cast());
                     b_ahead = b_ahead.wrapping_add(line::<N>());
                 }
-                if let Some(rows) = &block.a_ahead {
+                if !block.a_ahead.is_null() {
                     let turn = k / UNROLL % turns;
-                    for row in &rows[turn * fetched..][..fetched] {
+                    for i in 0..fetched {
+                        let row = *block.a_ahead.add(turn * fetched + i);
                         simd.prefetch(row.wrapping_add(block.k_start + k));
                     }
                 }

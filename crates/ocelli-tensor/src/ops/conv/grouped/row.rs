@@ -9,7 +9,7 @@ use super::channels::Reads;
 use super::filters::Filters;
 use super::pixel_of;
 use super::read::{Group, Own, Read, Spread, for_each_column, load, store, with_windows};
-use super::windows::{PIXELS, Windows, fetch};
+use super::windows::{PIXELS, WIDE_PIXELS, Windows, fetch};
 use crate::Element;
 use crate::ops::activation::{Activation, with_curve};
 use crate::simd::{Kernel, Simd};
@@ -64,13 +64,25 @@ impl<T: Element, R: Read, const K: usize, const STEP: usize> Kernel<T> for Tiles
 
     #[inline(always)]
     fn run<S: Simd<T>>(self, simd: S) {
-        let Tiles { row, read } = &self;
+        // Tokens whose products have tiles of many rows have 32 registers.
+        if R::SINGLE && K > 0 && S::TILE_ROWS > PIXELS && self.row.windows.suit::<WIDE_PIXELS>() {
+            self.tiles::<S, WIDE_PIXELS>(simd);
+        } else {
+            self.tiles::<S, PIXELS>(simd);
+        }
+    }
+}
+
+impl<T: Element, R: Read, const K: usize, const STEP: usize> Tiles<'_, T, R, K, STEP> {
+    #[inline(always)]
+    fn tiles<S: Simd<T>, const PIXELS: usize>(&self, simd: S) {
+        let Tiles { row, read } = self;
         let (windows, filters) = (&row.windows, row.filters.data().as_ptr());
-        for i in 0..windows.tiles() {
-            let tile = windows.tile(i);
+        for i in 0..windows.tiles::<PIXELS>() {
+            let tile = windows.tile::<PIXELS>(i);
             // The last tile may repeat some pixels.
             let repeated = i * PIXELS - tile.start;
-            let inner = windows.is_inner(&tile);
+            let inner = windows.is_inner::<PIXELS>(&tile);
             for v in row.vectors.clone() {
                 let [output, input] = row.filters.channels.vectors[v];
                 if row.fetches {
@@ -83,14 +95,14 @@ impl<T: Element, R: Read, const K: usize, const STEP: usize> Kernel<T> for Tiles
                 unsafe {
                     let filter = filters.add(v * row.filters.size());
                     if K == 0 {
-                        let acc = row.any(simd, *read, (input, filter), &tile);
-                        row.finish::<S, true>(simd, acc, (output, &tile, repeated), row.filters.channels.live());
+                        let acc = row.any::<S, R, PIXELS>(simd, *read, (input, filter), &tile);
+                        row.finish::<S, PIXELS, true>(simd, acc, (output, &tile, repeated), row.filters.channels.live());
                     } else if inner {
-                        let acc = row.tile::<S, R, K, STEP, false>(simd, *read, (input, filter), &tile);
-                        row.finish::<S, false>(simd, acc, (output, &tile, repeated), S::LANES);
+                        let acc = row.tile::<S, R, PIXELS, K, STEP, false>(simd, *read, (input, filter), &tile);
+                        row.finish::<S, PIXELS, false>(simd, acc, (output, &tile, repeated), S::LANES);
                     } else {
-                        let acc = row.tile::<S, R, K, STEP, true>(simd, *read, (input, filter), &tile);
-                        row.finish::<S, true>(simd, acc, (output, &tile, repeated), S::LANES);
+                        let acc = row.tile::<S, R, PIXELS, K, STEP, true>(simd, *read, (input, filter), &tile);
+                        row.finish::<S, PIXELS, true>(simd, acc, (output, &tile, repeated), S::LANES);
                     }
                 }
             }
@@ -104,7 +116,7 @@ impl<T: Element> Row<'_, T> {
     /// # Safety
     /// That of [`run`].
     #[inline(always)]
-    unsafe fn tile<S: Simd<T>, R: Read, const K: usize, const STEP: usize, const BORDER: bool>(
+    unsafe fn tile<S: Simd<T>, R: Read, const PIXELS: usize, const K: usize, const STEP: usize, const BORDER: bool>(
         &self,
         simd: S,
         read: R,
@@ -154,7 +166,7 @@ impl<T: Element> Row<'_, T> {
     /// # Safety
     /// That of [`run`].
     #[inline(always)]
-    unsafe fn any<S: Simd<T>, R: Read>(
+    unsafe fn any<S: Simd<T>, R: Read, const PIXELS: usize>(
         &self,
         simd: S,
         read: R,
@@ -193,7 +205,7 @@ impl<T: Element> Row<'_, T> {
     /// # Safety
     /// That of [`run`].
     #[inline(always)]
-    unsafe fn finish<S: Simd<T>, const BORDER: bool>(
+    unsafe fn finish<S: Simd<T>, const PIXELS: usize, const BORDER: bool>(
         &self,
         simd: S,
         mut acc: [S::V; PIXELS],

@@ -51,9 +51,9 @@ impl<T: Element, R: Read, const K: usize, const STEP: usize> Kernel<T> for Tiles
     fn run<S: Simd<T>>(self, simd: S) {
         let Tiles { row, read } = &self;
         let windows = &row.windows;
-        for i in 0..windows.tiles() {
-            let tile = windows.tile(i);
-            let inner = windows.is_inner(&tile);
+        for i in 0..windows.tiles::<PIXELS>() {
+            let tile = windows.tile::<PIXELS>(i);
+            let inner = windows.is_inner::<PIXELS>(&tile);
             // What the tile before this one has added.
             let skip = i * PIXELS - tile.start;
             for v in row.vectors.clone() {

@@ -9,6 +9,8 @@ use crate::simd::Simd;
 
 /// Pixels of a tile. With the weights of seven taps and one input they fill the 16 registers of AVX2.
 pub const PIXELS: usize = 8;
+/// Pixels of a tile where there are 32 registers: what maps of 14, 28, 56 and 112 columns consist of.
+pub const WIDE_PIXELS: usize = 14;
 
 /// Elements of images from which on tiles fetch ahead.
 pub const LARGE: usize = 1 << 20;
@@ -79,14 +81,20 @@ impl<'a, T> Windows<'a, T> {
     /// The number of tiles, and tile `i`. All are full if the row is long enough: the last one begins earlier than its
     /// predecessor ends if it would reach beyond the last output.
     #[inline(always)]
-    pub fn tiles(&self) -> usize {
+    pub fn tiles<const PIXELS: usize>(&self) -> usize {
         self.outputs.div_ceil(PIXELS)
     }
 
     #[inline(always)]
-    pub fn tile(&self, i: usize) -> Range<usize> {
+    pub fn tile<const PIXELS: usize>(&self, i: usize) -> Range<usize> {
         let start = (i * PIXELS).min(self.outputs.saturating_sub(PIXELS));
         start..self.outputs.min(start + PIXELS)
+    }
+
+    /// Whether tiles of so many pixels have fewer pixels in excess than, or as many as, those of the usual size.
+    #[inline(always)]
+    pub fn suit<const WIDE: usize>(&self) -> bool {
+        self.tiles::<WIDE>() * WIDE <= self.tiles::<PIXELS>() * PIXELS
     }
 
     /// Asks for the pixels of the rows [`ahead`](Self::ahead) under a tile, for a register whose first input is
@@ -104,7 +112,7 @@ impl<'a, T> Windows<'a, T> {
 
     /// Whether a tile is as wide as it can be and all its windows lie inside of the image's columns.
     #[inline(always)]
-    pub fn is_inner(&self, tile: &Range<usize>) -> bool {
+    pub fn is_inner<const PIXELS: usize>(&self, tile: &Range<usize>) -> bool {
         let last = ((tile.end - 1) * self.step) as isize + self.taps.columns.last().unwrap_or(&0);
         tile.len() == PIXELS && self.column(tile) >= 0 && last < self.width as isize
     }

@@ -8,7 +8,7 @@ use super::tile::{Block, Finish, tile};
 use super::weights::Bytes;
 use crate::memory::Scratch;
 use crate::ops::gemm::grid::Pixels;
-use crate::ops::gemm::{Grid, Shared, cut, pointers};
+use crate::ops::gemm::{Cuts, Grid, Shared, cut, pointers};
 use crate::simd::Simd;
 use crate::simd::int8::{ByteKernel, Int8, dispatch_bytes};
 use crate::threads;
@@ -76,21 +76,20 @@ impl ByteKernel for Task<'_> {
         for panel in self.panels {
             let column = panel * self.b.width;
             let live = self.b.width.min(self.finish.out.columns() - column);
-            for t in 0..tiles {
-                let rows_of_tile = cut(rows, tiles, t);
+            for tile in Cuts::new(rows, tiles) {
                 let block = Block {
-                    sources: self.sources[rows_of_tile.start..].as_ptr(),
+                    sources: self.sources[tile.start..].as_ptr(),
                     stride: rows,
                     taps: self.b.taps,
                     k: self.b.k,
                     weights: self.b.panel(panel).as_ptr(),
-                    targets: self.targets[rows_of_tile.clone()].as_ptr(),
+                    targets: self.targets[tile.clone()].as_ptr(),
                     column,
                     finish: &self.finish,
                 };
                 // SAFETY: `pointers` made the tables from slices, for every row and tap; the panel has the weights of `taps · k`
                 // rows; tasks have disjoint rows or panels; the rest is the promise made to `product`.
-                unsafe { run_tile(simd, rows_of_tile.len(), live.div_ceil(lanes), &block) };
+                unsafe { run_tile(simd, tile.len(), live.div_ceil(lanes), &block) };
             }
         }
     }

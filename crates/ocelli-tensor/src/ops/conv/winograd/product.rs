@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use super::planes::View;
 use crate::Element;
-use crate::ops::gemm::{Packed, cut, with_tile};
+use crate::ops::gemm::{Cuts, Packed, with_tile};
 use crate::simd::Simd;
 
 /// Addends of a block, so that a block of a panel (with 16 columns, 16 KiB) stays in the first-level cache.
@@ -60,21 +60,24 @@ pub(super) unsafe fn multiply<T: Element, S: Simd<T>>(
     assert!(u.width == width && first + u.channels <= v.channels && first % v.width + u.channels <= v.width);
     assert!(rows.end <= v.rows && rows.len() <= m.rows && m.channels.is_multiple_of(S::LANES) && m.width == m.channels);
     let tiles = rows.len().div_ceil(S::TILE_ROWS);
+    if tiles == 0 {
+        return;
+    }
     for panel in 0..m.channels.div_ceil(width) {
         let b = u.panel(f, panel);
         let vectors = S::TILE_VECTORS.min((m.channels - panel * width) / S::LANES);
         for start in (0..u.channels).step_by(DEPTH_BLOCK) {
             let depth = DEPTH_BLOCK.min(u.channels - start);
             let b = &b[start * width..][..depth * width];
-            for t in 0..tiles {
-                let part = cut(rows.len(), tiles, t);
-                let a = v.at(f, rows.start + part.start, first + start);
+            let (v_rows, m_rows) = (v.at(f, rows.start, first + start), m.at(f, 0, panel * width));
+            for (t, part) in Cuts::new(rows.len(), tiles).enumerate() {
+                let a = v_rows.wrapping_add(part.start * v.width);
                 let tile = Tile {
                     a,
                     a_stride: v.width,
                     b: b.as_ptr(),
                     depth,
-                    c: m.at(f, part.start, panel * width),
+                    c: m_rows.wrapping_add(part.start * m.width),
                     c_stride: m.width,
                     first: first + start == 0,
                     next: if u.cached {
@@ -135,8 +138,7 @@ pub(super) unsafe fn accumulate<T: Element, S: Simd<T>>(
                         .at(f, start, columns.start * width)
                         .wrapping_add(d.stride + (row - rows.start) * d.rows * width),
                 };
-                for t in 0..tiles {
-                    let part = cut(channels, tiles, t);
+                for (t, part) in Cuts::new(channels, tiles).enumerate() {
                     let at = ((row - rows.start) * width + part.start) * sums.stride + (column - columns.start) * width;
                     // SAFETY: the rows and panels exist, as asserted; the rest is the caller's promise.
                     unsafe {

@@ -8,7 +8,7 @@ use std::ops::Range;
 use super::Compact;
 use crate::ops::gemm::gather::Epilogue;
 use crate::ops::gemm::tile::{load, store};
-use crate::ops::gemm::{Shared, cut};
+use crate::ops::gemm::{Cuts, Shared, cut};
 use crate::simd::compact::{REGISTERS, run_bytes};
 use crate::simd::{Kernel, Simd};
 use crate::{Element, threads};
@@ -67,8 +67,7 @@ impl<T: Element> Kernel<T> for Panels<'_, T> {
             for from in (0..k).step_by(block) {
                 let runs = &self.w.panel(panel)[from * run..];
                 let count = block.min(k - from);
-                for t in 0..tiles {
-                    let tile = cut(self.rows, tiles, t);
+                for tile in Cuts::new(self.rows, tiles) {
                     let x = self.x[tile.start * k + from..].as_ptr();
                     // SAFETY: `product` checked the sizes of x and y, in which the tile lies; nobody else writes these columns.
                     unsafe {
