@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ocelli_autograd::Parameter;
-use ocelli_autograd::tensor::{Element, Shape, Tensor};
+use ocelli_autograd::tensor::{self, Element, Shape, Tensor};
 
 use crate::state::{Item, Slot};
 use crate::{Buffer, Counter, Error, Init, Layout, Result, State};
@@ -62,9 +62,15 @@ impl<T: Element> Builder<T> {
     }
 
     /// A learned tensor. `shape` is this crate's; `layout` says how checkpoints lay it out.
+    ///
+    /// # Errors
+    /// If the layout is one of other shapes, or there is a tensor of this name.
     pub fn parameter(&self, name: &str, shape: impl Into<Shape>, init: Init, layout: Layout) -> Result<Parameter<T>> {
         let shape = shape.into();
         let name = self.full_name(name);
+        if !layout.fits(&shape) {
+            return Err(tensor::Error::shape("parameter", "value", format!("for {layout:?}"), &shape).into());
+        }
         let value = match self.seed {
             Some(seed) => init.tensor(shape, layout, mix(seed, &name)),
             None => Tensor::zeros(shape),
@@ -116,6 +122,21 @@ fn mix(seed: u64, name: &str) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn layouts_are_of_some_shapes() {
+        let flattened = Layout::LinearAfterFlatten { height: 2, width: 3, channels: 4 };
+        let made = |shape: &[usize], layout| {
+            Builder::<f32>::zeroed().parameter("w", Shape::new(shape).unwrap(), Init::Constant(0.0), layout).map(|_| ())
+        };
+        for (layout, shape) in [(Layout::Conv, &[1, 2, 3, 4][..]), (Layout::Linear, &[5, 6]), (flattened, &[24, 6])] {
+            made(shape, layout).unwrap();
+            made(shape, Layout::Vector).unwrap();
+            made(&[7, 24, 6], layout).unwrap_err();
+        }
+        let error = made(&[25, 6], flattened).unwrap_err().to_string();
+        assert!(error.contains("LinearAfterFlatten") && error.contains("[25, 6]"), "{error}");
+    }
 
     #[test]
     fn values_depend_on_seed_and_name_alone() {

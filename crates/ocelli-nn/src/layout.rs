@@ -44,6 +44,17 @@ impl Layout {
         }
     }
 
+    /// Whether a weight of this shape can be laid out so.
+    pub(crate) fn fits(self, shape: &Shape) -> bool {
+        match (self, &shape[..]) {
+            (Layout::Conv, shape) => shape.len() == 4,
+            (Layout::Linear, shape) => shape.len() == 2,
+            (Layout::LinearAfterFlatten { height, width, channels }, &[i, _]) => i == height * width * channels,
+            (Layout::LinearAfterFlatten { .. }, _) => false,
+            (Layout::Vector, _) => true,
+        }
+    }
+
     /// The weight as a checkpoint lays it out.
     pub fn to_checkpoint<T: Element>(self, weight: &Tensor<T>) -> Result<Tensor<T>> {
         match self {

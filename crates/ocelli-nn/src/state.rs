@@ -201,7 +201,8 @@ impl<T: Element> State<T> {
         if !mismatch.is_empty() {
             return Err(mismatch.into());
         }
-        // Shapes agree, so nothing fails from here on. Each value takes the memory of the one that another took the place of.
+        // Shapes agree, and layouts fit them, so nothing fails from here on. Converted one at a time, so that a replaced
+        // value's memory serves the next.
         for item in self.items.iter() {
             let Some(entry) = checkpoint.get(&item.name) else { continue };
             let value = item.layout.from_checkpoint(&entry.tensor)?;

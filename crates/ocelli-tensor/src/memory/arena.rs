@@ -5,7 +5,8 @@
 //! the rest of it to others (first fit), and stretches that become neighbours are joined. The same sequence of requests
 //! finds the same places in every step, so that after two steps nothing new is needed.
 //!
-//! A segment is zeroed by the system page by page, as it is touched: what nobody has used yet costs nothing.
+//! A segment is zeroed by the system page by page, as it is touched: what nobody has used yet costs nothing, but for the rest
+//! of a [large page](super::pages).
 
 use std::collections::BTreeMap;
 

@@ -1,6 +1,6 @@
 //! The pool that buffers come from and go back to.
 //!
-//! A training step allocates the same sizes again and again. Fresh memory costs a page fault for every 4 KiB, so a
+//! A training step allocates the same sizes again and again. Fresh memory costs a page fault for every page, so a
 //! buffer that is dropped stays here for later ones. Large buffers share the memory of an [`Arena`]. Small ones, which are
 //! taken in any order when several threads work, wait for the next of about their size: sizes are rounded up to an eighth
 //! of a power of two, and no size takes another's buffers, so each has enough of them once a step has needed its most.

@@ -49,6 +49,7 @@ impl Simd<f32> for Avx512 {
     type V = __m512;
     const LANES: usize = 16;
     const TILE_ROWS: usize = 14;
+    const REGISTERS: usize = 32;
     const TILE_VECTORS: usize = 2;
     const EXPANDS: bool = true;
 

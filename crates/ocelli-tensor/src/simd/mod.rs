@@ -55,6 +55,8 @@ pub trait Simd<T: Element>: Copy + Send + Sync + 'static {
     const LINE: usize = 64 / size_of::<T>();
     /// Rows of the register tile in matrix products.
     const TILE_ROWS: usize;
+    /// Registers that there are at least.
+    const REGISTERS: usize = 16;
     /// Registers in a row of that tile.
     const TILE_VECTORS: usize;
     /// Whether the token has instructions to [`expand`](Self::expand).

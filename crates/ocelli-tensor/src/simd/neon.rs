@@ -36,6 +36,7 @@ impl Simd<f32> for Neon {
     const LANES: usize = 4;
     // 24 of the 32 registers hold the tile; the others hold a row of two and the elements that multiply it.
     const TILE_ROWS: usize = 12;
+    const REGISTERS: usize = 32;
     const TILE_VECTORS: usize = 2;
 
     #[inline(always)]

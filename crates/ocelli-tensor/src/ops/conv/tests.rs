@@ -165,6 +165,24 @@ fn typical_layers_match_the_reference() {
     }
 }
 
+/// Rows of as many outputs as make wide tiles, whole ones and such that the last begins in the one before, within images and
+/// at their borders.
+#[test]
+fn depthwise_rows_of_wide_tiles_match_the_reference() {
+    for width in [14, 26, 42] {
+        for kernel in [3, 5, 7] {
+            for (stride, padding) in [(1, 0), (1, kernel / 2), (2, 0), (2, kernel / 2)] {
+                let window = Window::square(kernel).stride(stride).padding(padding);
+                let input = [kernel + stride, (width - 1) * stride + kernel - 2 * padding];
+                let case = case(1, input, 32, 32, 32, window);
+                assert_eq!(case.dy::<f32>().shape()[2], width);
+                check::<f32>(&case, 5e-7);
+                check::<f64>(&case, 1e-15);
+            }
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 

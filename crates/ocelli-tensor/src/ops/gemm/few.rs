@@ -134,7 +134,15 @@ impl<T: Element> Kernel<T> for Sums<'_, T> {
                 let (vectors, y) = (live.div_ceil(S::LANES), y.as_mut_ptr());
                 // SAFETY: x, w and y have the sizes that `sums` checked, and the tile lies within them.
                 unsafe {
-                    with_tile!(S, tile.len(), vectors, |R, V| add::<T, S, R, V>(simd, size, x, w, live, y, tile.start > 0))
+                    with_tile!(S, tile.len(), vectors, |R, V| add::<T, S, R, V>(
+                        simd,
+                        size,
+                        x,
+                        w,
+                        live,
+                        y,
+                        tile.start > 0
+                    ))
                 };
             }
         }

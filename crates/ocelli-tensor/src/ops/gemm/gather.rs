@@ -18,7 +18,7 @@ use super::grid::Pixels;
 use super::half::Number;
 use super::pieces::{COUNTED_TASKS, Cuts, Pieces, ROWS_BYTES, TASKS, cut};
 pub use super::tile::Finish;
-use super::tile::{self, Block, MOST_ROWS, ROWS_AHEAD, with_tile};
+use super::tile::{self, Block, MOST_ROWS, with_tile};
 use super::{Grid, Packed, Shared, pointers};
 use crate::memory::Scratch;
 use crate::ops::Activation;
@@ -344,11 +344,15 @@ impl<T: Element, N: Number<T>, const GATED: bool> Tiles<'_, T, N, GATED> {
         let gate = this.gate.filter(|_| GATED && finish.is_some()).map(|(gate, first)| gate.rows(first, column));
         let mut aside = [T::ZERO; MOST_ROWS * WIDEST];
         let mut counting = place.map(|place| Counting::new(place.at(0, 0, column)));
-        let fetchers = tile::fetchers::<N>(rows.div_ceil(tiles.max(1)), this.b.width);
+        let fetchers = tile::fetchers::<N>(rows / tiles.max(1), this.b.width);
         let (share, mut fetcher) = (size / fetchers, 0);
         // The first panel is the first to read the next tile's rows.
-        let fetches = this.taps == 1 && panel == this.panels.start && rows >= ROWS_AHEAD;
+        let fetches = this.taps == 1 && panel == this.panels.start;
         for tile in Cuts::new(rows, tiles) {
+            let a_ahead = match rows.checked_sub(tile::rows_ahead::<T, S>(tile.len())) {
+                Some(last) if fetches && tile.end < rows => sources[tile.end.min(last)..].as_ptr(),
+                _ => std::ptr::null(),
+            };
             let rows_of_gate = gate.map(|gate| gate.from(tile.start));
             let mut block = Block {
                 sources: sources[tile.start..].as_ptr(),
@@ -365,15 +369,12 @@ impl<T: Element, N: Number<T>, const GATED: bool> Tiles<'_, T, N, GATED> {
                 counts: counting.as_mut().map(Counting::lines),
                 gate: rows_of_gate.map(|gate| (gate, aside.as_mut_ptr())),
                 finish,
-                a_ahead: if fetches && tile.end < rows {
-                    sources[tile.end.min(rows - ROWS_AHEAD)..].as_ptr()
-                } else {
-                    std::ptr::null()
-                },
+                a_ahead,
                 b_ahead: b_next.wrapping_add(fetcher * share),
             };
             fetcher = if fetcher + 1 == fetchers { 0 } else { fetcher + 1 };
-            // SAFETY: the promise made to `Panels::run`; a panel has `taps · k` rows, `vectors` is chosen by `live`, and
+            // SAFETY: the promise made to `Panels::run`; as many sources follow the first to be fetched, if there is one (with
+            // one tap there are `rows` of them), as the tile fetches; a panel has `taps · k` rows, `vectors` is chosen by `live`, and
             // counts have the output's columns, of which each panel has its own.
             unsafe {
                 with_tile!(S, tile.len(), vectors, |R, V| tile::gather::<T, N, S, R, V, GATED>(simd, &mut block));

@@ -113,7 +113,10 @@ mod tests {
     fn cuts_are_the_pieces_of_cut() {
         for n in 0..60 {
             for pieces in 0..20 {
-                assert_eq!(Vec::from_iter(Cuts::new(n, pieces)), Vec::from_iter((0..pieces).map(|i| cut(n, pieces, i))));
+                assert_eq!(
+                    Vec::from_iter(Cuts::new(n, pieces)),
+                    Vec::from_iter((0..pieces).map(|i| cut(n, pieces, i)))
+                );
             }
         }
     }

@@ -52,7 +52,7 @@ pub(super) struct Block<'a, T, N> {
     pub counts: Option<(&'a mut Lines<T>, bool)>,
     /// What the tile has to [pass](PartRows::pass) before it is stored, and where it waits for that, rows [`WIDEST`] apart.
     pub gate: Option<(PartRows<T>, *mut T)>,
-    /// Where cache lines of B are fetched for later, and [`ROWS_AHEAD`] rows of A whose same `k` are, or null.
+    /// Where cache lines of B are fetched for later, and as many rows of A as [`rows_ahead`] says whose same `k` are, or null.
     pub b_ahead: *const N,
     pub a_ahead: *const *const T,
 }
@@ -62,7 +62,7 @@ pub(super) struct Block<'a, T, N> {
 pub(super) const UNROLL: usize = 4;
 
 /// How many tiles of so many rows together fetch the rows of B which follow the block: a turn of the loop reads `UNROLL · width`
-/// numbers, and each tile fetches whole lines. Tiles of few rows have no others beside them, since rows are cut evenly.
+/// numbers, and each tile fetches whole lines. Tiles of few rows have few others beside them, since rows are cut evenly.
 #[inline(always)]
 pub(super) const fn fetchers<N>(rows: usize, width: usize) -> usize {
     match UNROLL * width / line::<N>() {
@@ -78,15 +78,19 @@ const fn line<N>() -> usize {
     64 / size_of::<N>()
 }
 
-/// Rows of A that a tile may fetch.
-pub(super) const ROWS_AHEAD: usize = 16;
+/// Rows of A that a tile of so many rows fetches: while a line of each of its rows is read, as many at every turn of the loop.
+#[inline(always)]
+pub(super) const fn rows_ahead<T: Element, S: Simd<T>>(rows: usize) -> usize {
+    rows.next_multiple_of(S::LINE / UNROLL)
+}
+
 /// Rows of C, and of the residual, that a tile fetches at every turn of its loop: all at once would let its loads wait.
 const RESULTS_AHEAD: usize = 2;
 
 /// Computes a block with a tile of `ROWS` rows and `VECTORS` registers.
 ///
 /// # Safety
-/// All pointers of `block` must be valid as described there, for `ROWS` rows; nobody else may access the elements of
+/// All pointers of `block` must be valid as described there, for `ROWS` rows (what is fetched need not be readable); nobody else may access the elements of
 /// `out` that it writes; and `(VECTORS − 1) · LANES < live ≤ VECTORS · LANES`.
 #[inline(always)]
 pub(super) unsafe fn gather<
@@ -103,10 +107,8 @@ pub(super) unsafe fn gather<
     const { assert!(S::TILE_ROWS <= MOST_ROWS) }
     let gate = if GATED { block.gate } else { None };
     let width = S::LANES * S::TILE_VECTORS;
-    // While a line of each row is read, a line of each row ahead is fetched, some at every turn of the loop.
     let turns = S::LINE / UNROLL;
-    let fetched = ROWS.div_ceil(turns);
-    const { assert!(ROWS.div_ceil(S::LINE / UNROLL) * (S::LINE / UNROLL) <= ROWS_AHEAD) }
+    let fetched = rows_ahead::<T, S>(ROWS) / turns;
     // The live columns of the last register.
     let last = block.live - (VECTORS - 1) * S::LANES;
     let lanes = |v: usize| if v + 1 == VECTORS { last } else { S::LANES };

@@ -3,7 +3,7 @@
 //! ```text
 //! task:    a band of rows × a block of registers    enough of them for every thread, cut by shape alone
 //!   row:     one row of the output
-//!     tile:    up to 8 pixels of it                    window columns outside of the image are skipped
+//!     tile:    up to 8 or 14 pixels of it              window columns outside of the image are skipped
 //!       register:  16 channels, say, of all the tile's pixels; their weights lie in one run
 //!         each kernel row, each channel of a group: its taps' weights in registers, and every input pixel under the
 //!         tile read once, for all the taps that it serves

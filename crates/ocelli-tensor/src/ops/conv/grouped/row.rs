@@ -9,7 +9,7 @@ use super::channels::Reads;
 use super::filters::Filters;
 use super::pixel_of;
 use super::read::{Group, Own, Read, Spread, for_each_column, load, store, with_windows};
-use super::windows::{PIXELS, WIDE_PIXELS, Windows, fetch};
+use super::windows::{NARROW, WIDE, Windows, fetch};
 use crate::Element;
 use crate::ops::activation::{Activation, with_curve};
 use crate::simd::{Kernel, Simd};
@@ -64,11 +64,11 @@ impl<T: Element, R: Read, const K: usize, const STEP: usize> Kernel<T> for Tiles
 
     #[inline(always)]
     fn run<S: Simd<T>>(self, simd: S) {
-        // Tokens whose products have tiles of many rows have 32 registers.
-        if R::SINGLE && K > 0 && S::TILE_ROWS > PIXELS && self.row.windows.suit::<WIDE_PIXELS>() {
-            self.tiles::<S, WIDE_PIXELS>(simd);
+        let windows = &self.row.windows;
+        if R::SINGLE && K > 0 && S::REGISTERS >= 32 && windows.computed::<WIDE>() <= windows.computed::<NARROW>() {
+            self.tiles::<S, WIDE>(simd);
         } else {
-            self.tiles::<S, PIXELS>(simd);
+            self.tiles::<S, NARROW>(simd);
         }
     }
 }
@@ -96,7 +96,12 @@ impl<T: Element, R: Read, const K: usize, const STEP: usize> Tiles<'_, T, R, K, 
                     let filter = filters.add(v * row.filters.size());
                     if K == 0 {
                         let acc = row.any::<S, R, PIXELS>(simd, *read, (input, filter), &tile);
-                        row.finish::<S, PIXELS, true>(simd, acc, (output, &tile, repeated), row.filters.channels.live());
+                        row.finish::<S, PIXELS, true>(
+                            simd,
+                            acc,
+                            (output, &tile, repeated),
+                            row.filters.channels.live(),
+                        );
                     } else if inner {
                         let acc = row.tile::<S, R, PIXELS, K, STEP, false>(simd, *read, (input, filter), &tile);
                         row.finish::<S, PIXELS, false>(simd, acc, (output, &tile, repeated), S::LANES);

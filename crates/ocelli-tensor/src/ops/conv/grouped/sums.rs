@@ -8,7 +8,7 @@ use std::ops::Range;
 use super::channels::{Channels, Reads};
 use super::pixel_of;
 use super::read::{Group, Own, Read, Spread, for_each_column, load, with_windows};
-use super::windows::{PIXELS, Windows, fetch};
+use super::windows::{NARROW as PIXELS, Windows, fetch};
 use crate::Element;
 use crate::simd::{self, Kernel, Simd};
 

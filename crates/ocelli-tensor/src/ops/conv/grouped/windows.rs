@@ -8,9 +8,9 @@ use crate::ops::gemm::Grid;
 use crate::simd::Simd;
 
 /// Pixels of a tile. With the weights of seven taps and one input they fill the 16 registers of AVX2.
-pub const PIXELS: usize = 8;
+pub const NARROW: usize = 8;
 /// Pixels of a tile where there are 32 registers: what maps of 14, 28, 56 and 112 columns consist of.
-pub const WIDE_PIXELS: usize = 14;
+pub const WIDE: usize = 14;
 
 /// Elements of images from which on tiles fetch ahead.
 pub const LARGE: usize = 1 << 20;
@@ -91,10 +91,10 @@ impl<'a, T> Windows<'a, T> {
         start..self.outputs.min(start + PIXELS)
     }
 
-    /// Whether tiles of so many pixels have fewer pixels in excess than, or as many as, those of the usual size.
+    /// The outputs that tiles of so many pixels compute: what tiles share or have beyond a short row counts as well.
     #[inline(always)]
-    pub fn suit<const WIDE: usize>(&self) -> bool {
-        self.tiles::<WIDE>() * WIDE <= self.tiles::<PIXELS>() * PIXELS
+    pub fn computed<const PIXELS: usize>(&self) -> usize {
+        self.tiles::<PIXELS>() * PIXELS
     }
 
     /// Asks for the pixels of the rows [`ahead`](Self::ahead) under a tile, for a register whose first input is

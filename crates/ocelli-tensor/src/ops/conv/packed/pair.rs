@@ -244,6 +244,16 @@ mod tests {
     }
 
     #[test]
+    fn bands_may_lie_in_the_padding() {
+        on_every_isa(|| {
+            let (pointwise, depthwise, x) = convolutions([1, 40, 40, 1], 80, Window::square(1).padding(1));
+            let mut y = Tensor::default();
+            PackedPair::new(&pointwise, &depthwise).unwrap().run_into(&x, &mut y, None).unwrap();
+            assert_eq!(y, depthwise.run(&pointwise.run(&x, None).unwrap(), None).unwrap());
+        });
+    }
+
+    #[test]
     fn any_number_of_threads_gives_the_same_bits() {
         let (pointwise, depthwise, x) = convolutions([1, 37, 41, 9], 96, Window::square(5).stride(2).padding(2));
         same_bits(|| {

@@ -95,7 +95,7 @@ fn fully_connected_layers_are_compact() {
 #[test]
 fn rows_are_averaged() {
     let curves = [None, Some(Activation::Relu6), Some(Activation::Silu)];
-    for (i, width) in [1, 5, 7, 8, 9, 14, 15, 16, 17, 30].into_iter().enumerate() {
+    for (i, width) in [1, 5, 7, 8, 9, 14, 15, 16, 17, 26, 30, 42].into_iter().enumerate() {
         for (channels, groups, stride) in [(32, 32, 1), (5, 5, 2), (48, 12, 1)] {
             let window = Window::square(3).padding(1).stride(stride);
             let x = random([2, 6, width * stride, channels], 1);

@@ -61,6 +61,7 @@ pub(super) unsafe fn multiply<T: Element, S: Simd<T>>(
     assert!(rows.end <= v.rows && rows.len() <= m.rows && m.channels.is_multiple_of(S::LANES) && m.width == m.channels);
     let tiles = rows.len().div_ceil(S::TILE_ROWS);
     if tiles == 0 {
+        // Of an empty batch, which has no first row.
         return;
     }
     for panel in 0..m.channels.div_ceil(width) {
