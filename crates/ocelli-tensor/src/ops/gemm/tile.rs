@@ -84,7 +84,8 @@ pub(super) const fn rows_ahead<T: Element, S: Simd<T>>(rows: usize) -> usize {
     rows.next_multiple_of(S::LINE / UNROLL)
 }
 
-/// Rows of C, and of the residual, that a tile fetches at every turn of its loop: all at once would let its loads wait.
+/// Rows of C, and of the residual, that a tile fetches at every turn of a short loop. In a long one they are fetched one by one
+/// through all of it: what a processor has asked of memory is limited, and loads wait behind it.
 const RESULTS_AHEAD: usize = 2;
 
 /// Computes a block with a tile of `ROWS` rows and `VECTORS` registers.
@@ -128,10 +129,12 @@ pub(super) unsafe fn gather<
             }
         }
         let residual = block.finish.map_or(std::ptr::null(), |finish| finish.residual);
-        // What comes after the last step is fetched meanwhile, some rows at every turn of the loop.
-        let mut fetching = 0;
+        // What comes after the last step is fetched meanwhile: a row now and then, or some at every turn of a short loop.
+        let (mut fetching, mut wait) = (0, 0);
         let end = if block.first || !residual.is_null() || GATED { ROWS } else { 0 };
-        let few = if GATED { 1 } else { RESULTS_AHEAD };
+        let all_turns = block.taps * (block.k_count / UNROLL);
+        let few = if GATED || all_turns >= ROWS { 1 } else { RESULTS_AHEAD };
+        let pause = all_turns / ROWS;
         let (mut b, mut b_ahead) = (block.b, block.b_ahead);
         for tap in 0..block.taps {
             let mut a = [std::ptr::null(); ROWS];
@@ -151,7 +154,10 @@ pub(super) unsafe fn gather<
                         simd.prefetch(row.wrapping_add(block.k_start + k));
                     }
                 }
-                if fetching < end {
+                if wait > 0 {
+                    wait -= 1;
+                } else if fetching < end {
+                    wait = pause.saturating_sub(1);
                     for i in fetching..end.min(fetching + few) {
                         let place = *block.targets.add(i) + block.column;
                         if block.first {
