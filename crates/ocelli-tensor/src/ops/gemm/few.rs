@@ -131,19 +131,9 @@ impl<T: Element> Kernel<T> for Sums<'_, T> {
             for (panel, y) in self.panels.clone().zip(self.sums.chunks_exact_mut(m * width)) {
                 let column = panel * width;
                 let (live, w) = (width.min(n - column), self.w[row * n + column..].as_ptr());
-                let (vectors, y) = (live.div_ceil(S::LANES), y.as_mut_ptr());
+                let (vectors, y, on) = (live.div_ceil(S::LANES), y.as_mut_ptr(), tile.start > 0);
                 // SAFETY: x, w and y have the sizes that `sums` checked, and the tile lies within them.
-                unsafe {
-                    with_tile!(S, tile.len(), vectors, |R, V| add::<T, S, R, V>(
-                        simd,
-                        size,
-                        x,
-                        w,
-                        live,
-                        y,
-                        tile.start > 0
-                    ))
-                };
+                unsafe { with_tile!(S, tile.len(), vectors, |R, V| add::<T, S, R, V>(simd, size, x, w, live, y, on)) };
             }
         }
     }

@@ -373,9 +373,9 @@ impl<T: Element, N: Number<T>, const GATED: bool> Tiles<'_, T, N, GATED> {
                 b_ahead: b_next.wrapping_add(fetcher * share),
             };
             fetcher = if fetcher + 1 == fetchers { 0 } else { fetcher + 1 };
-            // SAFETY: the promise made to `Panels::run`; as many sources follow the first to be fetched, if there is one (with
-            // one tap there are `rows` of them), as the tile fetches; a panel has `taps · k` rows, `vectors` is chosen by `live`, and
-            // counts have the output's columns, of which each panel has its own.
+            // SAFETY: the promise made to `Panels::run`; with one tap there are `rows` sources, and from `a_ahead` on as many as the
+            // tile fetches; a panel has `taps · k` rows, `vectors` is chosen by `live`, and counts have the output's columns, of
+            // which each panel has its own.
             unsafe {
                 with_tile!(S, tile.len(), vectors, |R, V| tile::gather::<T, N, S, R, V, GATED>(simd, &mut block));
                 if let (Some(gate), Some((lines, _))) = (rows_of_gate, &mut block.counts) {

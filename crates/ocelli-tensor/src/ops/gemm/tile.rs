@@ -91,8 +91,8 @@ const RESULTS_AHEAD: usize = 2;
 /// Computes a block with a tile of `ROWS` rows and `VECTORS` registers.
 ///
 /// # Safety
-/// All pointers of `block` must be valid as described there, for `ROWS` rows (what is fetched need not be readable); nobody else may access the elements of
-/// `out` that it writes; and `(VECTORS − 1) · LANES < live ≤ VECTORS · LANES`.
+/// All pointers of `block` must be valid as described there, for `ROWS` rows (what is fetched need not be readable); nobody
+/// else may access the elements of `out` that it writes; and `(VECTORS − 1) · LANES < live ≤ VECTORS · LANES`.
 #[inline(always)]
 pub(super) unsafe fn gather<
     T: Element,
@@ -108,8 +108,9 @@ pub(super) unsafe fn gather<
     const { assert!(S::TILE_ROWS <= MOST_ROWS) }
     let gate = if GATED { block.gate } else { None };
     let width = S::LANES * S::TILE_VECTORS;
-    let turns = S::LINE / UNROLL;
-    let fetched = rows_ahead::<T, S>(ROWS) / turns;
+    // Turns of the loop that read a line of each row.
+    let line_turns = S::LINE / UNROLL;
+    let fetched = rows_ahead::<T, S>(ROWS) / line_turns;
     // The live columns of the last register.
     let last = block.live - (VECTORS - 1) * S::LANES;
     let lanes = |v: usize| if v + 1 == VECTORS { last } else { S::LANES };
@@ -132,9 +133,9 @@ pub(super) unsafe fn gather<
         // What comes after the last step is fetched meanwhile: a row now and then, or some at every turn of a short loop.
         let (mut fetching, mut wait) = (0, 0);
         let end = if block.first || !residual.is_null() || GATED { ROWS } else { 0 };
-        let all_turns = block.taps * (block.k_count / UNROLL);
-        let few = if GATED || all_turns >= ROWS { 1 } else { RESULTS_AHEAD };
-        let pause = all_turns / ROWS;
+        let turns = block.taps * (block.k_count / UNROLL);
+        let few = if GATED || turns >= ROWS { 1 } else { RESULTS_AHEAD };
+        let pause = turns / ROWS;
         let (mut b, mut b_ahead) = (block.b, block.b_ahead);
         for tap in 0..block.taps {
             let mut a = [std::ptr::null(); ROWS];
@@ -148,7 +149,7 @@ pub(super) unsafe fn gather<
                     b_ahead = b_ahead.wrapping_add(line::<N>());
                 }
                 if !block.a_ahead.is_null() {
-                    let turn = k / UNROLL % turns;
+                    let turn = k / UNROLL % line_turns;
                     for i in 0..fetched {
                         let row = *block.a_ahead.add(turn * fetched + i);
                         simd.prefetch(row.wrapping_add(block.k_start + k));

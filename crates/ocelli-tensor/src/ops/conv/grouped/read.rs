@@ -105,7 +105,8 @@ pub(super) use with_windows;
 /// compilers don't unroll a loop of this length, and registers must be named at compile time.
 macro_rules! for_each_column {
     ($count:expr, |$j:ident| $body:block) => {
-        for_each_column!(@ $count, |$j| $body, 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31 32)
+        for_each_column!(@ $count, |$j| $body,
+            0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31 32)
     };
     (@ $count:expr, |$j:ident| $body:block, $($n:literal)*) => {
         const { assert!($count <= [$($n),*].len()) };
