@@ -1,12 +1,15 @@
-"""Compares the inference of Ocelli with that of PyTorch, ONNX Runtime, OpenVINO and ncnn on this machine's CPU.
+"""Compares Ocelli's inference with that of eight other engines on this machine's CPU: PyTorch (eager in both layouts, and
+compiled), ONNX Runtime, OpenVINO, ncnn, and, in Rust, tract, RTen, Candle and Burn.
 
-    pip install torch torchvision timm onnx onnxscript onnxruntime openvino ncnn pnnx
+    pip install torch torchvision timm onnx onnxscript onnxruntime openvino ncnn pnnx     (and a compiler of C++)
     python inference.py                                      the nine models, batch 1, all cores
     python inference.py resnet50 efficientnet_b0 --batch 16 --threads 2
 
 Every engine runs in a process of its own, in turns; a table of the medians' best of all rounds, in ms, follows, and
 Ocelli's time divided by the best peer's (below 1: Ocelli is faster). Weights are random: the time does not depend on
-them. The peers' files are made once, in --cache. Times are those of at least 10 runs and 3 s, after 3 for warming up.
+them. An engine whose logits differ from ONNX Runtime's by 1e-3 of the largest or more is an error; what it cannot run is
+left out. The peers' files are made once, in --cache, where the engines in Rust are compiled, too. Times are those of at least
+10 runs and 3 s, after 3 for warming up.
 """
 
 import argparse
@@ -24,8 +27,11 @@ MODELS = [
     "alexnet", "vgg16", "googlenet", "resnet18", "resnet50", "densenet121", "legacy_seresnet50", "efficientnet_b0",
     "deformable_resnet50",
 ]
-ENGINES = ["nchw", "channels_last", "onnxruntime", "openvino", "ncnn"]
+PYTORCH = ["nchw", "channels_last", "compiled"]
+RUST = ["tract", "rten", "candle", "burn"]
+ENGINES = PYTORCH + ["onnxruntime", "openvino", "ncnn"] + RUST
 SIZE = 224
+WIDTH = 14
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("models", nargs="*", default=MODELS, metavar="MODEL")
@@ -39,7 +45,10 @@ parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / 
 parser.add_argument("--min-seconds", type=float, default=3.0)
 parser.add_argument("--engine", choices=ENGINES + ["prepare"], help=argparse.SUPPRESS)
 args = parser.parse_args()
-os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(args.threads)
+for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS"):
+    os.environ[variable] = str(args.threads)
+# Weights are constants to `torch.compile`, which packs them and folds normalisations: its fastest.
+os.environ["TORCHINDUCTOR_FREEZING"] = "1"
 
 
 def build(name):
@@ -95,6 +104,9 @@ def prepare(name):
             part = onnx.with_suffix(".part")
             torch.onnx.export(model, (x,), part, dynamo=False, opset_version=19, input_names=["x"], output_names=["y"])
             part.rename(onnx)
+        if not path(name, "expected").exists():
+            images().tofile(path(name, "images"))
+            runner("onnxruntime", name)().tofile(path(name, "expected"))
         if not path(name, "xml").exists() and "deformable" in name:
             # OpenVINO's reader of ONNX does not know deformable convolution; its reader of PyTorch does.
             import openvino
@@ -106,6 +118,10 @@ def prepare(name):
             pnnx = Path(sys.executable).with_name("pnnx")
             shape = f"inputshape=[{args.batch},3,{SIZE},{SIZE}]"
             subprocess.run([pnnx, traced.name, shape, "fp16=0"], cwd=args.cache, check=True, stdout=subprocess.DEVNULL)
+    if not path(name, "json").exists() and "deformable" not in name:
+        from graph import write_graph
+
+        write_graph(onnx, path(name, "json"))
 
 
 def deformable_symbol(g, x, weight, offset, mask, bias, *numbers):
@@ -124,18 +140,22 @@ def path(name, suffix):
     return args.cache / f"{name}_b{args.batch}.{suffix}"
 
 
-def runner(engine, name):
-    """A function that infers once."""
+def images():
     import numpy
 
-    x = numpy.random.default_rng(0).standard_normal((args.batch, 3, SIZE, SIZE), dtype=numpy.float32)
+    return numpy.random.default_rng(0).standard_normal((args.batch, 3, SIZE, SIZE), dtype=numpy.float32)
+
+
+def runner(engine, name):
+    """A function that infers once and returns the logits."""
+    x = images()
     if engine == "onnxruntime":
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = args.threads, 1
         session = onnxruntime.InferenceSession(path(name, "onnx"), options, providers=["CPUExecutionProvider"])
-        return lambda: session.run(None, {"x": x})
+        return lambda: session.run(None, {"x": x})[0]
     if engine == "openvino":
         import openvino
 
@@ -145,7 +165,7 @@ def runner(engine, name):
             "INFERENCE_PRECISION_HINT": "f32",
         }
         request = openvino.Core().compile_model(source, "CPU", options).create_infer_request()
-        return lambda: request.infer([x], share_inputs=True)
+        return lambda: request.infer([x], share_inputs=True)[0]
     if engine == "ncnn":
         import ncnn
 
@@ -158,7 +178,7 @@ def runner(engine, name):
         def run():
             extractor = net.create_extractor()
             extractor.input("in0", ncnn.Mat(x[0]))
-            extractor.extract("out0")
+            return extractor.extract("out0")[1].numpy()
 
         return run
     import torch
@@ -166,17 +186,24 @@ def runner(engine, name):
     torch.set_num_threads(args.threads)
     layout = torch.channels_last if engine == "channels_last" else torch.contiguous_format
     model, x = build(name).to(memory_format=layout), torch.from_numpy(x).contiguous(memory_format=layout)
+    mode = torch.inference_mode
+    if engine == "compiled":
+        # Weights are constants to it only where none could have a gradient.
+        model, mode = torch.compile(model), torch.no_grad
 
     def run():
-        with torch.inference_mode():
-            model(x)
+        with mode():
+            return model(x).numpy()
 
     return run
 
 
-def measure(run):
+def measure(run, expected):
+    """The median time of `run`, whose logits must be as expected, in ms."""
     for _ in range(3):
-        run()
+        difference = abs(run().flatten() - expected).max()
+    if difference > 1e-3 * abs(expected).max():
+        sys.exit(f"the logits differ by {difference}")
     times = []
     while len(times) < 10 or sum(times) < args.min_seconds:
         start = time.perf_counter()
@@ -187,25 +214,45 @@ def measure(run):
 
 def in_process(engine, name):
     """The median of `engine`, from a process of its own; nothing if it cannot run the model."""
-    if engine == "ncnn" and not path(name, "ncnn.bin").exists():
+    needed = {"ncnn": "ncnn.bin"} | dict.fromkeys(RUST, "json")
+    if engine in needed and not path(name, needed[engine]).exists():
         return None
     if engine == "ocelli":
         options = ["--batch", str(args.batch), "--threads", str(args.threads), *args.ocelli_options.split()]
         return json.loads(subprocess.check_output([args.ocelli, "bench", name, "--json", *options]))["median_ms"]
-    command = [sys.executable, __file__, name, "--engine", engine, "--batch", str(args.batch), "--threads", str(args.threads)]
-    output = subprocess.run(command + ["--cache", args.cache], check=True, capture_output=True, text=True).stdout
-    return float(output) if engine != "prepare" else None
+    batch, threads, seconds = str(args.batch), str(args.threads), str(args.min_seconds)
+    if engine in RUST:
+        model = path(name, "onnx" if engine in ("tract", "rten") else "json")
+        files = [model, path(name, "images"), path(name, "expected")]
+        command = [args.cache / "rust/release" / engine, *files, batch, threads, seconds]
+    else:
+        command = [sys.executable, __file__, name, "--engine", engine, "--batch", batch, "--threads", threads]
+        command += ["--min-seconds", seconds, "--cache", args.cache]
+    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    return float(output.split()[-1]) if engine != "prepare" else None
+
+
+def build_rust():
+    """Compiles the engines in Rust for this very processor, as some of them look for its instructions then."""
+    manifest = Path(__file__).with_name("rust") / "Cargo.toml"
+    command = ["cargo", "build", "--release", "--manifest-path", manifest, "--target-dir", args.cache / "rust"]
+    subprocess.run(command, check=True, env=os.environ | {"RUSTFLAGS": "-C target-cpu=native"})
 
 
 if args.engine == "prepare":
     prepare(args.models[0])
     sys.exit()
 if args.engine:
-    print(measure(runner(args.engine, args.models[0])))
+    import numpy
+
+    expected = numpy.fromfile(path(args.models[0], "expected"), dtype=numpy.float32)
+    print(measure(runner(args.engine, args.models[0]), expected))
     sys.exit()
 
+if set(RUST) & set(args.engines):
+    build_rust()
 print(f"batch {args.batch}, {args.threads} threads, {SIZE}x{SIZE}, f32, medians in ms")
-print(f"{'':20}" + "".join(f"{engine:>14}" for engine in ["ocelli", *args.engines]) + f"{'ratio':>9}", flush=True)
+print(f"{'':20}" + "".join(f"{engine:>{WIDTH}}" for engine in ["ocelli", *args.engines]) + f"{'ratio':>9}", flush=True)
 ratios = []
 for name in args.models:
     in_process("prepare", name)
@@ -216,6 +263,6 @@ for name in args.models:
             if median is not None:
                 best[engine] = min(median, best.get(engine, math.inf))
     ratios.append(best["ocelli"] / min(best[engine] for engine in args.engines if engine in best))
-    cells = (f"{best[engine]:14.2f}" if engine in best else f"{'-':>14}" for engine in ["ocelli", *args.engines])
+    cells = (f"{best[engine]:{WIDTH}.2f}" if engine in best else f"{'-':>{WIDTH}}" for engine in ["ocelli", *args.engines])
     print(f"{name:20}" + "".join(cells) + f"{ratios[-1]:9.2f}", flush=True)
 print(f"geometric mean of the ratios: {math.exp(statistics.mean(map(math.log, ratios))):.2f}")
