@@ -88,22 +88,23 @@ impl<T: Element> Kernel<T> for Forward<'_, T> {
 #[inline(always)]
 pub(crate) fn exponentials<T: Element, S: Simd<T>>(simd: S, x: &[T], y: &mut [T]) -> (T, f64) {
     let max = maximum(simd, x);
-    let (zero, largest) = (simd.splat(T::ZERO), simd.splat(max));
-    let mut total = zero;
-    let whole = x.len() / S::LANES * S::LANES;
-    for c in (0..x.len()).step_by(S::LANES) {
-        let n = S::LANES.min(x.len() - c);
-        let below = simd.sub(load(simd, x, c, n), largest);
-        // `exp` gives a number for NaN; what is added here is 0 for numbers, which are not positive, and else NaN.
-        let e = simd.add(math::exp(simd, below), simd.max(zero, below));
-        simd.ask_ahead(y, c);
-        store(simd, e, y, c, n);
-        if n == S::LANES {
-            total = simd.add(total, e);
+    let largest = simd.splat(max);
+    let mut totals = [simd.splat(T::ZERO); 2];
+    let (mut xs, mut ys) = (x.chunks_exact(2 * S::LANES), y.chunks_exact_mut(2 * S::LANES));
+    for (x, y) in (&mut xs).zip(&mut ys) {
+        for (r, total) in totals.iter_mut().enumerate() {
+            let e = math::exp(simd, simd.sub(simd.load(&x[r * S::LANES..]), largest));
+            simd.ask_ahead(y, r * S::LANES);
+            simd.store(e, &mut y[r * S::LANES..]);
+            *total = simd.add(*total, e);
         }
     }
-    let rest: f64 = y[whole..].iter().map(|y| y.to_f64()).sum();
-    (max, simd.reduce_add(total).to_f64() + rest)
+    let (x, y) = (xs.remainder(), ys.into_remainder());
+    for (x, y) in x.chunks(S::LANES).zip(y.chunks_mut(S::LANES)) {
+        simd.store_partial(math::exp(simd, simd.sub(simd.load_partial(x), largest)), y);
+    }
+    let rest: f64 = y.iter().map(|y| y.to_f64()).sum();
+    (max, simd.reduce_add(simd.add(totals[0], totals[1])).to_f64() + rest)
 }
 
 /// max x. (Four at once: one maximum after the other would wait for each.)
@@ -130,10 +131,12 @@ fn maximum<T: Element, S: Simd<T>>(simd: S, x: &[T]) -> T {
 #[inline(always)]
 pub(crate) fn multiply<T: Element, S: Simd<T>>(simd: S, y: &mut [T], factor: T) {
     let factor = simd.splat(factor);
-    for c in (0..y.len()).step_by(S::LANES) {
-        let n = S::LANES.min(y.len() - c);
-        store(simd, simd.mul(load(simd, y, c, n), factor), y, c, n);
+    let mut registers = y.chunks_exact_mut(S::LANES);
+    for y in &mut registers {
+        simd.store(simd.mul(simd.load(y), factor), y);
     }
+    let y = registers.into_remainder();
+    simd.store_partial(simd.mul(simd.load_partial(y), factor), y);
 }
 
 pub struct Backward<'a, T> {

@@ -128,6 +128,14 @@ impl Simd<f32> for Avx2 {
         unsafe { _mm256_blendv_ps(no, yes, _mm256_cmp_ps::<_CMP_GT_OQ>(a, b)) }
     }
     #[inline(always)]
+    fn keep_where(self, v: __m256, bytes: &[u8], wanted: u8) -> __m256 {
+        assert!(bytes.len() >= 8);
+        unsafe {
+            let equal = _mm_cmpeq_epi8(_mm_loadl_epi64(bytes.as_ptr().cast()), _mm_set1_epi8(wanted as i8));
+            _mm256_and_ps(v, _mm256_castsi256_ps(_mm256_cvtepi8_epi32(equal)))
+        }
+    }
+    #[inline(always)]
     fn scale_exp2(self, a: __m256, n: __m256) -> __m256 {
         unsafe {
             let biased = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));

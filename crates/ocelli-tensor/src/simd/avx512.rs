@@ -131,6 +131,14 @@ impl Simd<f32> for Avx512 {
         unsafe { _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(a, b), no, yes) }
     }
     #[inline(always)]
+    fn keep_where(self, v: __m512, bytes: &[u8], wanted: u8) -> __m512 {
+        assert!(bytes.len() >= 16);
+        unsafe {
+            let bytes = _mm_loadu_si128(bytes.as_ptr().cast());
+            _mm512_maskz_mov_ps(_mm_cmpeq_epi8_mask(bytes, _mm_set1_epi8(wanted as i8)), v)
+        }
+    }
+    #[inline(always)]
     fn scale_exp2(self, a: __m512, n: __m512) -> __m512 {
         unsafe { _mm512_scalef_ps(a, n) }
     }

@@ -170,6 +170,21 @@ pub trait Simd<T: Element>: Copy + Send + Sync + 'static {
     fn sqrt(self, a: Self::V) -> Self::V;
     /// `yes` where a > b, else `no`.
     fn select_gt(self, a: Self::V, b: Self::V, yes: Self::V, no: Self::V) -> Self::V;
+    /// v in the lanes whose byte is `wanted`, and zero in the others.
+    ///
+    /// # Panics
+    /// If there are fewer bytes than lanes.
+    #[inline(always)]
+    fn keep_where(self, v: Self::V, bytes: &[u8], wanted: u8) -> Self::V {
+        let mut lanes = [T::ZERO; 16];
+        self.store(v, &mut lanes);
+        for (lane, &byte) in lanes[..Self::LANES].iter_mut().zip(&bytes[..Self::LANES]) {
+            if byte != wanted {
+                *lane = T::ZERO;
+            }
+        }
+        self.load(&lanes)
+    }
     /// a · 2ⁿ for integral n, where 2ⁿ is a normal number.
     fn scale_exp2(self, a: Self::V, n: Self::V) -> Self::V;
     /// Lane `i` of each run of `group` lanes, in all lanes of that run; `group` divides `LANES`.

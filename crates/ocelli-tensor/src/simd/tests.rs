@@ -30,6 +30,8 @@ impl<T: Element> Kernel<T> for Lanes<'_, T> {
         push("mul_add", simd.mul_add(va, vb, va), &|i| at(i) * bt(i) + at(i), n);
         push("sqrt", simd.sqrt(simd.mul(va, va)), &|i| at(i).abs(), n);
         push("select", simd.select_gt(va, vb, vb, va), &|i| if at(i) > bt(i) { bt(i) } else { at(i) }, n);
+        let bytes: [u8; 17] = std::array::from_fn(|i| 253 + (i % 3) as u8);
+        push("keep", simd.keep_where(va, &bytes, 254), &|i| if i % 3 == 1 { at(i) } else { 0.0 }, n);
         let powers = simd.load(&a.iter().map(|x| T::from_f64(x.to_f64().round())).collect::<Vec<_>>());
         push("scale_exp2", simd.scale_exp2(vb, powers), &|i| bt(i) * at(i).round().exp2(), n);
         push("exp", math::exp(simd, va), &|i| at(i).exp(), n);

@@ -113,24 +113,19 @@ trait Index: Copy + Send + Sync + PartialEq {
     /// Whether places are kept at all.
     const KEPT: bool = true;
 
-    /// The tap as a number.
-    fn tap(self) -> usize;
+    /// A tap's number as it is stored.
+    fn of(tap: usize) -> Self;
     /// From a lane that holds a tap's index.
     fn from_lane<T: Element>(lane: T) -> Self;
 
-    /// As lanes that hold taps' indices; at most a register's.
+    /// v in the lanes whose place, of as many as v was loaded with, is `tap`, and zero in the others.
     #[inline(always)]
-    fn load<T: Element, S: Simd<T>>(simd: S, src: &[Self]) -> S::V {
+    fn keep<T: Element, S: Simd<T>>(simd: S, v: S::V, places: &[Self], tap: Self) -> S::V {
         let mut lanes = [T::ZERO; MAX_LANES];
-        if src.len() == S::LANES {
-            // A length known to the compiler, which then converts all at once.
-            let src = &src[..S::LANES];
-            for i in 0..S::LANES {
-                lanes[i] = index(src[i].tap());
-            }
-        } else {
-            for (i, place) in src.iter().enumerate() {
-                lanes[i] = index(place.tap());
+        simd.store(v, &mut lanes);
+        for (lane, &place) in lanes.iter_mut().zip(places) {
+            if place != tap {
+                *lane = T::ZERO;
             }
         }
         simd.load(&lanes)
@@ -168,19 +163,28 @@ fn low_bits<T: Element>(lane: T) -> u32 {
 
 impl Index for u8 {
     #[inline(always)]
-    fn tap(self) -> usize {
-        usize::from(self)
+    fn of(tap: usize) -> Self {
+        tap as u8
     }
     #[inline(always)]
     fn from_lane<T: Element>(lane: T) -> Self {
         low_bits(lane) as u8
     }
+    #[inline(always)]
+    fn keep<T: Element, S: Simd<T>>(simd: S, v: S::V, places: &[u8], tap: u8) -> S::V {
+        if places.len() >= S::LANES {
+            return simd.keep_where(v, places, tap);
+        }
+        let mut padded = [0; MAX_LANES];
+        padded[..places.len()].copy_from_slice(places);
+        simd.keep_where(v, &padded, tap)
+    }
 }
 
 impl Index for u16 {
     #[inline(always)]
-    fn tap(self) -> usize {
-        usize::from(self)
+    fn of(tap: usize) -> Self {
+        tap as u16
     }
     #[inline(always)]
     fn from_lane<T: Element>(lane: T) -> Self {
@@ -192,9 +196,7 @@ impl Index for () {
     const KEPT: bool = false;
 
     #[inline(always)]
-    fn tap(self) -> usize {
-        0
-    }
+    fn of(_: usize) -> Self {}
     #[inline(always)]
     fn from_lane<T: Element>(_: T) -> Self {}
 }

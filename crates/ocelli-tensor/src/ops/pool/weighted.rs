@@ -1,10 +1,10 @@
 //! Weighted sums over the product of two axes: what average pooling of any kind is, forward and backward.
 //!
 //! A destination pixel is Σ vᵢ hⱼ · source pixel (i, j), over the positions that each axis lists for it. Rows are summed
-//! first, as long runs of all their channels, into one line; then the line's pixels.
+//! first, into one line; then the line's pixels.
 
 use crate::memory::Scratch;
-use crate::ops::pointwise::{store, stream};
+use crate::ops::pointwise::{load, store};
 use crate::simd::{Kernel, Simd};
 use crate::{Element, Shape, Tensor, threads};
 
@@ -63,6 +63,13 @@ impl<T: Element> Axis<T> {
         self.starts.len() - 1
     }
 
+    /// How many of a destination's positions the one before it has, too: both list them in order.
+    #[inline(always)]
+    fn known(&self, destination: usize) -> usize {
+        let last = destination.checked_sub(1).and_then(|before| self.of(before).0.last());
+        last.map_or(0, |last| self.of(destination).0.iter().filter(|&position| position <= last).count())
+    }
+
     #[inline(always)]
     fn of(&self, destination: usize) -> Taps<'_, T> {
         let taps = self.starts[destination]..self.starts[destination + 1];
@@ -101,49 +108,71 @@ impl<T: Element> Kernel<T> for Rows<'_, T> {
         let (row, image) = (horizontal.destinations() * channels, vertical.sources * line.len());
         for (r, dst) in dst.chunks_exact_mut(row).enumerate() {
             let (n, y) = ((first + r) / height, (first + r) % height);
-            sum(simd, vertical.of(y), &src[n * image..(n + 1) * image], line.len(), line);
+            let (rows, known, src) = (vertical.of(y), vertical.known(y), &src[n * image..(n + 1) * image]);
+            let (stride, mut summed) = (line.len(), 0);
             for (x, dst) in dst.chunks_exact_mut(channels).enumerate() {
-                sum(simd, horizontal.of(x), line, channels, dst);
+                let pixels = horizontal.of(x);
+                // The line is summed as far as it is needed, so that reading and writing memory need not take turns.
+                let end = pixels.0.last().map_or(0, |last| (last + 1) * channels);
+                if summed < end {
+                    sum::<T, S, true>(simd, rows, known, &src[summed..], stride, &mut line[summed..end]);
+                    summed = end;
+                }
+                sum::<T, S, false>(simd, pixels, usize::MAX, line, channels, dst);
             }
         }
     }
 }
 
-/// `dst` = Σ weight · row `i` of `src`, whose rows are `stride` long.
+/// `dst` = Σ weight · row `i` of `src`, whose rows are `stride` long. What comes after the taps behind the first `known` ones is
+/// fetched, and what comes after `dst`, unless this is the `LINE`.
 #[inline(always)]
-fn sum<T: Element, S: Simd<T>>(simd: S, taps: Taps<'_, T>, src: &[T], stride: usize, dst: &mut [T]) {
+fn sum<T: Element, S: Simd<T>, const LINE: bool>(
+    simd: S,
+    taps: Taps<'_, T>,
+    known: usize,
+    src: &[T],
+    stride: usize,
+    dst: &mut [T],
+) {
     let mut c = 0;
     while c + 4 * S::LANES <= dst.len() {
-        sum_registers::<T, S, 4>(simd, taps, src, stride, (c, S::LANES), dst);
+        sum_registers::<T, S, LINE, 4>(simd, taps, known, src, stride, (c, S::LANES), dst);
         c += 4 * S::LANES;
     }
     while c < dst.len() {
         let n = S::LANES.min(dst.len() - c);
-        sum_registers::<T, S, 1>(simd, taps, src, stride, (c, n), dst);
+        sum_registers::<T, S, LINE, 1>(simd, taps, known, src, stride, (c, n), dst);
         c += n;
     }
 }
 
 /// [`sum`] for `R` registers from element `c` on, each of which holds `n` elements.
 #[inline(always)]
-fn sum_registers<T: Element, S: Simd<T>, const R: usize>(
+fn sum_registers<T: Element, S: Simd<T>, const LINE: bool, const R: usize>(
     simd: S,
     (positions, weights): Taps<'_, T>,
+    known: usize,
     src: &[T],
     stride: usize,
     (c, n): (usize, usize),
     dst: &mut [T],
 ) {
     let mut sums = [simd.splat(T::ZERO); R];
-    for (&i, &weight) in positions.iter().zip(weights) {
+    for (tap, (&i, &weight)) in positions.iter().zip(weights).enumerate() {
         let (src, weight) = (&src[i * stride + c..][..R * n], simd.splat(weight));
         for (r, sum) in sums.iter_mut().enumerate() {
-            *sum = simd.mul_add(stream(simd, src, r * S::LANES, n), weight, *sum);
+            if tap >= known {
+                simd.ask_ahead(src, r * S::LANES);
+            }
+            *sum = simd.mul_add(load(simd, src, r * S::LANES, n), weight, *sum);
         }
     }
     let dst = &mut dst[c..][..R * n];
     for (r, &sum) in sums.iter().enumerate() {
-        simd.ask_ahead(dst, r * S::LANES);
+        if !LINE {
+            simd.ask_ahead(dst, r * S::LANES);
+        }
         store(simd, sum, dst, r * S::LANES, n);
     }
 }

@@ -5,14 +5,16 @@
 
 use super::Index;
 use crate::ops::pointwise::{load, store};
-use crate::ops::pool::{Geometry, index};
+use crate::ops::pool::Geometry;
 use crate::simd::{self, Kernel, Simd};
 use crate::{Element, Tensor, threads};
 
 /// dx, each dy added where its maximum was.
 pub(super) fn unpool<T: Element, I: Index>(dy: &Tensor<T>, argmax: &[I], geometry: Geometry) -> Tensor<T> {
     let mut dx = Tensor::scratch([geometry.batch, geometry.input[0], geometry.input[1], geometry.channels]);
-    let covers = [0, 1].map(|axis| Covers::new(&geometry, axis));
+    let width = geometry.window.kernel_size[1];
+    let vertical = Covers::new(&geometry, 0, [geometry.output_row(), width]);
+    let covers = [vertical, Covers::new(&geometry, 1, [geometry.channels, 1])];
     let rows = threads::rows_per_chunk(geometry.input_row());
     threads::for_each_chunk(dx.data_mut(), rows * geometry.input_row(), |i, dx| {
         simd::dispatch(Backward { geometry, covers: &covers, dy: dy.data(), argmax, first: i * rows, dx });
@@ -20,24 +22,32 @@ pub(super) fn unpool<T: Element, I: Index>(dy: &Tensor<T>, argmax: &[I], geometr
     dx
 }
 
-/// For every input position along an axis, the outputs whose windows cover it, each with the tap that does.
+/// An output whose window covers an input position along an axis: where it lies, and the number of the tap that does.
+#[derive(Clone, Copy)]
+struct Cover {
+    offset: usize,
+    tap: usize,
+}
+
+/// For every input position along an axis, the outputs whose windows cover it.
 struct Covers {
-    all: Vec<(usize, usize)>,
+    all: Vec<Cover>,
     /// Where each position's start, and where the last one's end.
     starts: Vec<usize>,
 }
 
 impl Covers {
-    fn new(geometry: &Geometry, axis: usize) -> Self {
+    /// From an output, and from a tap, to the next along the axis are so many elements and numbers.
+    fn new(geometry: &Geometry, axis: usize, [output, tap]: [usize; 2]) -> Self {
         let mut covers = Covers { all: Vec::new(), starts: vec![0] };
         for i in 0..geometry.input[axis] {
-            covers.all.extend(geometry.covering(axis, i));
+            covers.all.extend(geometry.covering(axis, i).map(|(o, t)| Cover { offset: o * output, tap: t * tap }));
             covers.starts.push(covers.all.len());
         }
         covers
     }
 
-    fn of(&self, i: usize) -> &[(usize, usize)] {
+    fn of(&self, i: usize) -> &[Cover] {
         &self.all[self.starts[i]..self.starts[i + 1]]
     }
 }
@@ -58,19 +68,20 @@ impl<T: Element, I: Index> Kernel<T> for Backward<'_, T, I> {
     #[inline(always)]
     fn run<S: Simd<T>>(self, simd: S) {
         let Backward { geometry, covers: [vertical, horizontal], dy, argmax, first, dx } = self;
-        let Geometry { window, input: [h, _], output: [oh, ow], channels, .. } = geometry;
-        let mut windows = Vec::with_capacity(window.taps());
+        let Geometry { input: [h, _], output: [oh, _], channels, .. } = geometry;
+        let image = oh * geometry.output_row();
         for (r, dx) in dx.chunks_exact_mut(geometry.input_row()).enumerate() {
-            let (image, iy) = ((first + r) / h, (first + r) % h);
+            let (n, iy) = ((first + r) / h, (first + r) % h);
+            let (dy, argmax) = (&dy[n * image..][..image], &argmax[n * image..][..image]);
             for (ix, dx) in dx.chunks_exact_mut(channels).enumerate() {
-                windows.clear();
-                for &(oy, ky) in vertical.of(iy) {
-                    for &(ox, kx) in horizontal.of(ix) {
-                        let output = (image * oh + oy) * ow + ox;
-                        windows.push((output * channels, index(ky * window.kernel_size[1] + kx)));
-                    }
+                let (rows, columns) = (vertical.of(iy), horizontal.of(ix));
+                let pixel = Gather { rows, columns, dy, argmax };
+                // The last window's output is the only one that no earlier pixel has read.
+                let newest = rows.last().map_or(0, |row| row.offset) + columns.last().map_or(0, |column| column.offset);
+                for c in (0..channels).step_by(S::LINE) {
+                    simd.ask_ahead(dy, newest + c);
+                    simd.ask_ahead(dx, c);
                 }
-                let pixel = Gather { windows: &windows, dy, argmax };
                 let mut c = 0;
                 while c + 4 * S::LANES <= channels {
                     pixel.sum::<S, 4>(simd, (c, S::LANES), dx);
@@ -86,9 +97,10 @@ impl<T: Element, I: Index> Kernel<T> for Backward<'_, T, I> {
     }
 }
 
-/// The windows that cover a pixel of dx: where their outputs begin, and the index of the tap that each has here.
+/// What a pixel of dx is gathered from: the rows and columns of its image's outputs whose windows cover it.
 struct Gather<'a, T, I> {
-    windows: &'a [(usize, T)],
+    rows: &'a [Cover],
+    columns: &'a [Cover],
     dy: &'a [T],
     argmax: &'a [I],
 }
@@ -98,22 +110,16 @@ impl<T: Element, I: Index> Gather<'_, T, I> {
     /// `n` channels.
     #[inline(always)]
     fn sum<S: Simd<T>, const R: usize>(&self, simd: S, (c, n): (usize, usize), dx: &mut [T]) {
-        let (zero, half) = (simd.splat(T::ZERO), simd.splat(T::from_f64(0.5)));
-        let mut sums = [zero; R];
-        // The others' outputs have been read for earlier pixels.
-        if let Some((newest, _)) = self.windows.last() {
-            for r in 0..R {
-                simd.ask_ahead(self.dy, newest + c + r * n);
-                simd.ask_ahead(dx, c + r * n);
-            }
-        }
-        for &(start, here) in self.windows {
-            let (dy, argmax) = (&self.dy[start + c..][..R * n], &self.argmax[start + c..][..R * n]);
-            let here = simd.splat(here);
-            for r in 0..R {
-                let apart = simd.sub(I::load(simd, &argmax[r * n..][..n]), here);
-                let dy = load(simd, dy, r * n, n);
-                sums[r] = simd.add(sums[r], simd.select_gt(half, simd.mul(apart, apart), dy, zero));
+        let mut sums = [simd.splat(T::ZERO); R];
+        for row in self.rows {
+            for column in self.columns {
+                let start = row.offset + column.offset + c;
+                let (dy, argmax) = (&self.dy[start..][..R * n], &self.argmax[start..][..R * n]);
+                let here = I::of(row.tap + column.tap);
+                for r in 0..R {
+                    let dy = load(simd, dy, r * n, n);
+                    sums[r] = simd.add(sums[r], I::keep(simd, dy, &argmax[r * n..][..n], here));
+                }
             }
         }
         for r in 0..R {
