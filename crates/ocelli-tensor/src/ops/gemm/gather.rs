@@ -25,9 +25,9 @@ use crate::ops::Activation;
 use crate::simd::{Kernel, Simd};
 use crate::{Element, threads};
 
-/// Bytes of a panel that are multiplied at a time. As much as most first-level caches hold: it is read in order, so that
-/// what doesn't fit comes from the second level in time, while a smaller block would load and store C more often.
-const DEPTH_BYTES: usize = 32 * 1024;
+/// Rows of a panel that are multiplied at a time, 64 KiB with AVX-512 and 32 with AVX2. They are read in order, so that what the
+/// first-level cache does not hold comes from the second in time, while a smaller block would load and store C more often.
+const DEPTH: usize = 512;
 /// Bytes from a line of a first-level cache to the next of its set, and the rows of A whose lines a set can hold beside one
 /// of B: the cache has 8 ways or more.
 const SET_BYTES: usize = 4096;
@@ -152,7 +152,7 @@ fn product<T: Element>(
     let zeros = Scratch::zeros(a.k);
     let out = out.as_mut_ptr().wrapping_add(slice.first);
     let (mut finish, mut onto) = (epilogue.finish(), epilogue.onto);
-    if onto && b.depth <= block_depth(b) && finish.residual.is_null() {
+    if onto && b.depth <= DEPTH && finish.residual.is_null() {
         // A tile that is done in one block adds at its end, when what it adds to has come from memory.
         (finish.residual, onto) = (out.cast_const(), false);
     }
@@ -184,11 +184,6 @@ fn product<T: Element>(
         };
         task.run();
     });
-}
-
-/// Rows of a panel that are multiplied at a time.
-fn block_depth<T: Element>(b: &Packed<T>) -> usize {
-    DEPTH_BYTES / (b.width * size_of::<T>())
 }
 
 struct Task<'a, T: Element> {
@@ -288,8 +283,7 @@ impl<T: Element, N: Number<T>, const GATED: bool> Kernel<T> for Tiles<'_, T, N, 
     fn run<S: Simd<T>>(self, simd: S) {
         let Panels { taps, k, ref panels, .. } = self.0;
         // A block is some whole taps, or a part of one.
-        let depth = block_depth(self.0.b);
-        let (tap_block, k_block) = ((depth / k).max(1), k.min(depth));
+        let (tap_block, k_block) = ((DEPTH / k).max(1), k.min(DEPTH));
         let row_bytes = self.0.targets.len() * size_of::<T>();
         let span = (ROWS_BYTES / row_bytes.max(1) / k_block).max(1) * k_block;
         for from in (0..k).step_by(span) {
