@@ -12,9 +12,10 @@
 
 use std::ops::Range;
 
-use super::pieces::{Cuts, cut};
+use super::pieces::{Cuts, compete, cut};
 use super::tile::{load, store, with_tile};
 use super::{Matrix, Packed, Shared};
+use crate::memory::Scratch;
 use crate::simd::{Kernel, Simd};
 use crate::{Element, Tensor, threads};
 
@@ -26,6 +27,8 @@ const SUMS_BYTES: usize = 256 * 1024;
 /// Tasks that a product is cut into if it is large enough, and the bytes of w that make a task worth it.
 const TASKS: usize = 32;
 const TASK_BYTES: usize = 256 * 1024;
+/// Rows of w in a tile if they compete for one set of the first-level cache: their columns of x lie in one line of it.
+const SET_ROWS: usize = 8;
 /// Rows of w that [`dots`] multiplies at a time, how often it may walk w, and of how many bytes w must be for that.
 const DOT_ROWS: usize = 3;
 const DOT_WALKS: usize = 4;
@@ -40,6 +43,24 @@ pub(crate) fn suits<T>([m, k, n]: [usize; 3]) -> bool {
 pub(crate) fn suits_dots<T>([m, k, n]: [usize; 3]) -> bool {
     let again = k * n * size_of::<T>() >= LARGE_BYTES && m <= DOT_WALKS * ROWS;
     suits::<T>([if again { m.min(ROWS) } else { m }, k, n])
+}
+
+/// The most rows of w in a tile.
+#[inline(always)]
+fn tile_rows<T: Element, S: Simd<T>>(n: usize) -> usize {
+    if compete::<T>(n) { S::TILE_ROWS.min(SET_ROWS) } else { S::TILE_ROWS }
+}
+
+/// Some columns of x, whose rows have k elements, and how many elements the rows of the copy lie apart: in x, those of a tile
+/// might compete for one set of the first-level cache.
+#[inline(always)]
+fn columns<T: Element, S: Simd<T>>(x: &[T], k: usize, columns: Range<usize>) -> (Scratch<T>, usize) {
+    let apart = columns.len().next_multiple_of(S::LINE) + S::LINE;
+    let mut copy = Scratch::new(x.len() / k * apart);
+    for (copy, x) in copy.chunks_exact_mut(apart).zip(x.chunks_exact(k)) {
+        copy[..columns.len()].copy_from_slice(&x[columns.clone()]);
+    }
+    (copy, apart)
 }
 
 /// How many pieces w is cut into.
@@ -124,7 +145,7 @@ impl<T: Element> Kernel<T> for Sums<'_, T> {
     fn run<S: Simd<T>>(self, simd: S) {
         let (size, rows) = (self.size, self.rows);
         let ([m, _, n], width) = (size, S::LANES * S::TILE_VECTORS);
-        let tiles = rows.len().div_ceil(S::TILE_ROWS);
+        let tiles = rows.len().div_ceil(tile_rows::<T, S>(n));
         for tile in Cuts::new(rows.len(), tiles) {
             let row = rows.start + tile.start;
             let x = self.x[row..].as_ptr();
@@ -197,17 +218,18 @@ impl<T: Element> Kernel<T> for Outer<'_, T> {
 
     #[inline(always)]
     fn run<S: Simd<T>>(self, simd: S) {
-        let (size, width) = (self.size, S::LANES * S::TILE_VECTORS);
-        let n = size[2];
+        let ([m, k, n], width) = (self.size, S::LANES * S::TILE_VECTORS);
         let rows = self.w.len() / n;
-        let tiles = rows.div_ceil(S::TILE_ROWS);
+        let (x, apart) = columns::<T, S>(self.x, k, self.first..self.first + rows);
+        let size = [m, apart, n];
+        let tiles = rows.div_ceil(tile_rows::<T, S>(n));
         for tile in Cuts::new(rows, tiles) {
-            let x = self.x[self.first + tile.start..].as_ptr();
+            let x = x[tile.start..].as_ptr();
             for panel in 0..self.y.panels() {
                 let (column, y) = (panel * width, self.y.panel(0, panel).as_ptr());
                 let (live, w) = (width.min(n - column), self.w[tile.start * n + column..].as_mut_ptr());
                 let vectors = live.div_ceil(S::LANES);
-                // SAFETY: x, y and w have the sizes that `outer` checked, and the tile lies within them.
+                // SAFETY: y and w have the sizes that `outer` checked, x those of `columns`, and the tile lies within them.
                 unsafe { with_tile!(S, tile.len(), vectors, |R, V| write::<T, S, R, V>(simd, size, x, y, live, w)) };
             }
         }

@@ -16,7 +16,7 @@ use super::counts::{Counting, Counts, WIDEST};
 use super::gate::{self, Gate};
 use super::grid::Pixels;
 use super::half::Number;
-use super::pieces::{COUNTED_TASKS, Cuts, Pieces, ROWS_BYTES, TASKS, cut};
+use super::pieces::{COUNTED_TASKS, Cuts, Pieces, ROWS_BYTES, TASKS, compete, cut};
 pub use super::tile::Finish;
 use super::tile::{self, Block, MOST_ROWS, with_tile};
 use super::{Grid, Packed, Shared, pointers};
@@ -28,9 +28,8 @@ use crate::{Element, threads};
 /// Rows of a panel that are multiplied at a time, 64 KiB with AVX-512 and 32 with AVX2. They are read in order, so that what the
 /// first-level cache does not hold comes from the second in time, while a smaller block would load and store C more often.
 const DEPTH: usize = 512;
-/// Bytes from a line of a first-level cache to the next of its set, and the rows of A whose lines a set can hold beside one
-/// of B: the cache has 8 ways or more.
-const SET_BYTES: usize = 4096;
+
+/// Rows of A whose lines a set of the first-level cache holds beside one of B.
 const SET_ROWS: usize = 7;
 
 /// The left operand: rows of `columns` elements, of which group `g` reads `k` from `g · k` on.
@@ -330,9 +329,8 @@ impl<T: Element, N: Number<T>, const GATED: bool> Tiles<'_, T, N, GATED> {
         let first = taps.start == 0 && k.start == 0 && !this.onto;
         let finish = this.finish.as_ref().filter(|_| taps.end == this.taps && k.end == this.k);
         let sources = &this.sources[taps.start * rows..][..taps.len() * rows];
-        // Rows whose addresses agree in these bits compete for one set of the first-level cache.
-        let conflict = (this.apart * size_of::<T>()).is_multiple_of(SET_BYTES);
-        let tiles = rows.div_ceil(if conflict { S::TILE_ROWS.min(SET_ROWS) } else { S::TILE_ROWS });
+        let most = if compete::<T>(this.apart) { S::TILE_ROWS.min(SET_ROWS) } else { S::TILE_ROWS };
+        let tiles = rows.div_ceil(most);
         let column = this.column + first_column;
         let place = finish.and_then(|finish| finish.counts);
         let gate = this.gate.filter(|_| GATED && finish.is_some()).map(|(gate, first)| gate.rows(first, column));

@@ -21,6 +21,15 @@ const TASK_BYTES: usize = 64 * 1024;
 /// Tasks of a product whose rows are summed, so that the parts of the rows do not depend on the number of threads.
 pub(super) const COUNTED_TASKS: usize = 8;
 
+/// Bytes from a line of a first-level cache to the next of its set.
+const SET_BYTES: usize = 4096;
+
+/// Whether lines of rows so many elements apart belong to one set of the first-level cache, which holds 8 of them or more.
+#[inline(always)]
+pub(super) const fn compete<T>(apart: usize) -> bool {
+    (apart * size_of::<T>()).is_multiple_of(SET_BYTES)
+}
+
 /// How many pieces the rows and the panels are cut into.
 pub(super) struct Pieces {
     pub row_chunks: usize,
