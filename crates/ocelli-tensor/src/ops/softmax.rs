@@ -248,6 +248,24 @@ mod tests {
     }
 
     #[test]
+    fn a_nan_anywhere_makes_its_row_nan() {
+        for place in 0..75 {
+            let x = Tensor::from_fn([2, 75], |i| if i == place { f64::NAN } else { i as f64 / 10.0 });
+            on_every_isa(|| {
+                for y in [
+                    softmax(&x),
+                    log_softmax(&x),
+                    softmax(&x.cast::<f32>()).cast(),
+                    log_softmax(&x.cast::<f32>()).cast(),
+                ] {
+                    let (first, second) = y.data().split_at(75);
+                    assert!(first.iter().all(|y| y.is_nan()) && second.iter().all(|y| y.is_finite()), "{place}");
+                }
+            });
+        }
+    }
+
+    #[test]
     fn any_number_of_threads_gives_the_same_bits() {
         let x = Rng::new(7).tensor::<f32>([90, 1001]);
         same_bits(|| {

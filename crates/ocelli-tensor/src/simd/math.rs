@@ -39,7 +39,7 @@ const INVERSE_POWER: [f64; 6] = [
 
 /// eˣ within 2 ulp of the exact value, for `f32` and `f64` alike: range reduction to ±½ ln 2 and a polynomial. The argument
 /// is clamped to the range of normal results, so large arguments give the largest such number and very negative ones almost
-/// zero.
+/// zero. NaN stays NaN.
 #[inline(always)]
 pub fn exp<T: Element, S: Simd<T>>(simd: S, x: S::V) -> S::V {
     let double = size_of::<T>() == 8;

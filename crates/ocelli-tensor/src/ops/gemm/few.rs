@@ -27,7 +27,7 @@ const SUMS_BYTES: usize = 256 * 1024;
 /// Tasks that a product is cut into if it is large enough, and the bytes of w that make a task worth it.
 const TASKS: usize = 32;
 const TASK_BYTES: usize = 256 * 1024;
-/// Rows of w in a tile if they compete for one set of the first-level cache: their columns of x lie in one line of it.
+/// Rows of w in a tile if they compete for one set of the first-level cache: as many as it holds.
 const SET_ROWS: usize = 8;
 /// Rows of w that [`dots`] multiplies at a time, how often it may walk w, and of how many bytes w must be for that.
 const DOT_ROWS: usize = 3;
@@ -51,16 +51,15 @@ fn tile_rows<T: Element, S: Simd<T>>(n: usize) -> usize {
     if compete::<T>(n) { S::TILE_ROWS.min(SET_ROWS) } else { S::TILE_ROWS }
 }
 
-/// Some columns of x, whose rows have k elements, and how many elements the rows of the copy lie apart: in x, those of a tile
-/// might compete for one set of the first-level cache.
+/// Copies some columns of x, at most a cache line's, whose rows have k elements, to rows that are a line apart: in x, those of a
+/// tile might compete for one set of the first-level cache.
 #[inline(always)]
-fn columns<T: Element, S: Simd<T>>(x: &[T], k: usize, columns: Range<usize>) -> (Scratch<T>, usize) {
-    let apart = columns.len().next_multiple_of(S::LINE) + S::LINE;
-    let mut copy = Scratch::new(x.len() / k * apart);
-    for (copy, x) in copy.chunks_exact_mut(apart).zip(x.chunks_exact(k)) {
-        copy[..columns.len()].copy_from_slice(&x[columns.clone()]);
+fn copy_columns<T: Element, S: Simd<T>>(simd: S, x: &[T], k: usize, columns: Range<usize>, copy: &mut [T]) {
+    for (copy, x) in copy.chunks_exact_mut(S::LINE).zip(x.chunks_exact(k)) {
+        for (copy, x) in copy.chunks_exact_mut(S::LANES).zip(x[columns.clone()].chunks(S::LANES)) {
+            simd.store(simd.load_partial(x), copy);
+        }
     }
-    (copy, apart)
 }
 
 /// How many pieces w is cut into.
@@ -143,17 +142,24 @@ impl<T: Element> Kernel<T> for Sums<'_, T> {
 
     #[inline(always)]
     fn run<S: Simd<T>>(self, simd: S) {
-        let (size, rows) = (self.size, self.rows);
-        let ([m, _, n], width) = (size, S::LANES * S::TILE_VECTORS);
-        let tiles = rows.len().div_ceil(tile_rows::<T, S>(n));
+        const { assert!(S::TILE_ROWS <= S::LINE) }
+        let ([m, k, n], width, rows) = (self.size, S::LANES * S::TILE_VECTORS, self.rows);
+        let most = tile_rows::<T, S>(n);
+        // A larger tile reads so much of each line of x that with copies it took 10 % longer.
+        let copies = most <= SET_ROWS;
+        let (apart, copied) = if copies { (S::LINE, m * S::LINE) } else { (k, 0) };
+        let (mut columns, size) = (Scratch::new(copied), [m, apart, n]);
+        let tiles = rows.len().div_ceil(most);
         for tile in Cuts::new(rows.len(), tiles) {
             let row = rows.start + tile.start;
-            let x = self.x[row..].as_ptr();
+            copy_columns(simd, self.x, k, row..row + tile.len(), &mut columns);
+            let x = if copies { columns.as_ptr() } else { self.x[row..].as_ptr() };
             for (panel, y) in self.panels.clone().zip(self.sums.chunks_exact_mut(m * width)) {
                 let column = panel * width;
                 let (live, w) = (width.min(n - column), self.w[row * n + column..].as_ptr());
                 let (vectors, y, on) = (live.div_ceil(S::LANES), y.as_mut_ptr(), tile.start > 0);
-                // SAFETY: x, w and y have the sizes that `sums` checked, and the tile lies within them.
+                // SAFETY: x, w and y have the sizes that `sums` checked, copies of x a line for each of its m rows, and the tile
+                // lies within them.
                 unsafe { with_tile!(S, tile.len(), vectors, |R, V| add::<T, S, R, V>(simd, size, x, w, live, y, on)) };
             }
         }
@@ -163,12 +169,12 @@ impl<T: Element> Kernel<T> for Sums<'_, T> {
 /// Y[m, n] += Σᵣ X[m, r] · W[r, n] over a tile of w; Y is overwritten unless it `continues`.
 ///
 /// # Safety
-/// `ROWS` columns of x must be readable, as must `live` columns of as many rows of w; y must be a panel; and
-/// `(VECTORS − 1) · LANES < live ≤ VECTORS · LANES`.
+/// `ROWS` columns of x, whose m rows lie `apart`, must be readable, as must `live` columns of as many rows of w; y must be a
+/// panel; and `(VECTORS − 1) · LANES < live ≤ VECTORS · LANES`.
 #[inline(always)]
 unsafe fn add<T: Element, S: Simd<T>, const ROWS: usize, const VECTORS: usize>(
     simd: S,
-    [m, k, n]: [usize; 3],
+    [m, apart, n]: [usize; 3],
     x: *const T,
     w: *const T,
     live: usize,
@@ -184,7 +190,7 @@ unsafe fn add<T: Element, S: Simd<T>, const ROWS: usize, const VECTORS: usize>(
             }
         }
         for i in 0..m {
-            let (x, y) = (x.add(i * k), y.add(i * S::TILE_VECTORS * S::LANES));
+            let (x, y) = (x.add(i * apart), y.add(i * S::TILE_VECTORS * S::LANES));
             let mut sums = [simd.splat(T::ZERO); VECTORS];
             if continues {
                 for v in 0..VECTORS {
@@ -218,18 +224,20 @@ impl<T: Element> Kernel<T> for Outer<'_, T> {
 
     #[inline(always)]
     fn run<S: Simd<T>>(self, simd: S) {
+        const { assert!(S::TILE_ROWS <= S::LINE) }
         let ([m, k, n], width) = (self.size, S::LANES * S::TILE_VECTORS);
         let rows = self.w.len() / n;
-        let (x, apart) = columns::<T, S>(self.x, k, self.first..self.first + rows);
-        let size = [m, apart, n];
+        let (mut columns, size) = (Scratch::new(m * S::LINE), [m, S::LINE, n]);
         let tiles = rows.div_ceil(tile_rows::<T, S>(n));
         for tile in Cuts::new(rows, tiles) {
-            let x = x[tile.start..].as_ptr();
+            copy_columns(simd, self.x, k, self.first + tile.start..self.first + tile.end, &mut columns);
+            let x = columns.as_ptr();
             for panel in 0..self.y.panels() {
                 let (column, y) = (panel * width, self.y.panel(0, panel).as_ptr());
                 let (live, w) = (width.min(n - column), self.w[tile.start * n + column..].as_mut_ptr());
                 let vectors = live.div_ceil(S::LANES);
-                // SAFETY: y and w have the sizes that `outer` checked, x those of `columns`, and the tile lies within them.
+                // SAFETY: y and w have the sizes that `outer` checked, x is a line for each of m rows, and the tile lies within
+                // them.
                 unsafe { with_tile!(S, tile.len(), vectors, |R, V| write::<T, S, R, V>(simd, size, x, y, live, w)) };
             }
         }
@@ -243,7 +251,7 @@ impl<T: Element> Kernel<T> for Outer<'_, T> {
 #[inline(always)]
 unsafe fn write<T: Element, S: Simd<T>, const ROWS: usize, const VECTORS: usize>(
     simd: S,
-    [m, k, n]: [usize; 3],
+    [m, apart, n]: [usize; 3],
     x: *const T,
     y: *const T,
     live: usize,
@@ -253,7 +261,7 @@ unsafe fn write<T: Element, S: Simd<T>, const ROWS: usize, const VECTORS: usize>
     // SAFETY: the caller's promise; panels are `TILE_VECTORS ≥ VECTORS` registers wide.
     unsafe {
         for i in 0..m {
-            let (x, y) = (x.add(i * k), y.add(i * S::TILE_VECTORS * S::LANES));
+            let (x, y) = (x.add(i * apart), y.add(i * S::TILE_VECTORS * S::LANES));
             let mut row = [simd.splat(T::ZERO); VECTORS];
             for v in 0..VECTORS {
                 row[v] = simd.load_ptr(y.add(v * S::LANES));

@@ -4,7 +4,7 @@
 //! task:    some rows × some panels           enough of them for every thread
 //!   span:    some of k, for all taps           a piece of the rows that stays in the second-level cache
 //!     panel:   its columns of C
-//!       block:   some of the depth taps · k      a piece of the panel that stays in the first-level cache
+//!       block:   some of the depth taps · k      a piece of the panel, read in order from the first levels of cache
 //!         tile:    a few rows of C in registers    A is read where it lies, through the rows' pointers
 //! ```
 
@@ -25,8 +25,8 @@ use crate::ops::Activation;
 use crate::simd::{Kernel, Simd};
 use crate::{Element, threads};
 
-/// Rows of a panel that are multiplied at a time, 64 KiB with AVX-512 and 32 with AVX2. They are read in order, so that what the
-/// first-level cache does not hold comes from the second in time, while a smaller block would load and store C more often.
+/// Rows of a panel that are multiplied at a time: in `f32`, 64 KiB with AVX-512 and 32 with AVX2. They are read in order, so that
+/// what the first-level cache does not hold comes from the second in time; a smaller block would load and store C more often.
 const DEPTH: usize = 512;
 
 /// Rows of A whose lines a set of the first-level cache holds beside one of B.

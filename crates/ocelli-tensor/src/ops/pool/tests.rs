@@ -91,7 +91,7 @@ prop_compose! {
 
 prop_compose! {
     fn any_input()(
-        n in 0usize..3, h in 1usize..9, w in 1usize..9, c in prop::sample::select(vec![1, 3, 8, 17, 24]), seed: u64,
+        n in 0usize..3, h in 1usize..9, w in 1usize..9, c in prop::sample::select(vec![1, 3, 8, 17, 24, 72]), seed: u64,
     ) -> Tensor<f64> {
         // Few values, so that windows hold equal ones.
         Rng::new(seed).tensor::<f64>([n, h, w, c]).map(|x| (8.0 * x).round() / 8.0)
@@ -212,13 +212,24 @@ fn nan_and_infinities_are_pooled_as_in_pytorch() {
 
 #[test]
 fn windows_of_more_than_256_taps_take_two_bytes() {
-    let x = Rng::new(3).tensor::<f64>([1, 20, 21, 3]);
-    let window = Window::new([17, 18]).stride(3);
-    let (expected, places) = reference_max(&x, [2, 2], &window);
-    let (y, argmax) = max_pool2d(&x, &window, false).unwrap();
-    assert_eq!((&y, argmax.bytes()), (&expected, 2 * y.len()));
-    let dx = max_pool2d_backward(&Tensor::full(y.shape(), 1.0), &argmax, x.shape(), &window).unwrap();
-    assert!(places.iter().all(|at| dx.data()[at.unwrap()] >= 1.0));
+    let x = Rng::new(3).tensor::<f64>([1, 20, 21, 72]);
+    for (kernel, output, bytes) in [([17, 18], [2, 2], 2), ([16, 16], [2, 2], 1)] {
+        let window = Window::new(kernel).stride(3);
+        let (expected, places) = reference_max(&x, output, &window);
+        let dy = Rng::new(1).tensor::<f64>(expected.shape());
+        let mut expected_dx = Tensor::<f64>::zeros(x.shape());
+        places.iter().zip(dy.data()).for_each(|(at, dy)| expected_dx.data_mut()[at.unwrap()] += dy);
+        on_every_isa(|| {
+            let (y, argmax) = max_pool2d(&x, &window, false).unwrap();
+            assert_eq!((&y, argmax.bytes()), (&expected, bytes * y.len()));
+            let dx = max_pool2d_backward(&dy, &argmax, x.shape(), &window).unwrap();
+            assert!(dx.relative_error(&expected_dx) < 1e-14);
+
+            let (_, argmax) = max_pool2d(&x.cast::<f32>(), &window, false).unwrap();
+            let dx = max_pool2d_backward(&dy.cast::<f32>(), &argmax, x.shape(), &window).unwrap();
+            assert!(dx.relative_error(&expected_dx.cast()) < 1e-6);
+        });
+    }
 }
 
 #[test]

@@ -11,7 +11,7 @@ use crate::{Element, Shape, Tensor, threads};
 /// For every destination along an axis, the source positions that it sums, each with its weight.
 pub(super) struct Axis<T> {
     sources: usize,
-    /// The positions of all destinations, one destination after the other, and their weights.
+    /// The positions of all destinations, one destination after the other, each one's ascending, and their weights.
     positions: Scratch<usize>,
     weights: Scratch<T>,
     /// Where those of each destination start, and where the last ones end.
@@ -33,7 +33,9 @@ impl<T: Element> Axis<T> {
         for (i, (position, weight)) in (0..destinations).flat_map(taps).enumerate() {
             (positions[i], weights[i]) = (position, weight);
         }
-        Axis { sources, positions, weights, starts }
+        let axis = Axis { sources, positions, weights, starts };
+        debug_assert!((0..destinations).all(|d| axis.of(d).0.is_sorted()), "the last position is the furthest");
+        axis
     }
 
     /// Output `o` of `outputs` averages the input positions `positions(o)`, of which it counts `count(o)`.
@@ -113,8 +115,9 @@ impl<T: Element> Kernel<T> for Rows<'_, T> {
             for (x, dst) in dst.chunks_exact_mut(channels).enumerate() {
                 let pixels = horizontal.of(x);
                 // The line is summed as far as it is needed, so that reading and writing memory need not take turns.
-                let end = pixels.0.last().map_or(0, |last| (last + 1) * channels);
-                if summed < end {
+                let needed = pixels.0.last().map_or(0, |last| (last + 1) * channels);
+                if summed < needed {
+                    let end = line.len().min(needed.next_multiple_of(4 * S::LANES));
                     sum::<T, S, true>(simd, rows, known, &src[summed..], stride, &mut line[summed..end]);
                     summed = end;
                 }
@@ -124,8 +127,8 @@ impl<T: Element> Kernel<T> for Rows<'_, T> {
     }
 }
 
-/// `dst` = Σ weight · row `i` of `src`, whose rows are `stride` long. What comes after the taps behind the first `known` ones is
-/// fetched, and what comes after `dst`, unless this is the `LINE`.
+/// `dst` = Σ weight · row `i` of `src`, whose rows are `stride` long. What lies a page ahead of the rows behind the first `known`
+/// ones is fetched, and of `dst`, unless this is the `LINE`, which stays in a cache.
 #[inline(always)]
 fn sum<T: Element, S: Simd<T>, const LINE: bool>(
     simd: S,
