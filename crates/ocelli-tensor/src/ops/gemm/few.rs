@@ -152,8 +152,12 @@ impl<T: Element> Kernel<T> for Sums<'_, T> {
         let tiles = rows.len().div_ceil(most);
         for tile in Cuts::new(rows.len(), tiles) {
             let row = rows.start + tile.start;
-            copy_columns(simd, self.x, k, row..row + tile.len(), &mut columns);
-            let x = if copies { columns.as_ptr() } else { self.x[row..].as_ptr() };
+            let x = if copies {
+                copy_columns(simd, self.x, k, row..row + tile.len(), &mut columns);
+                columns.as_ptr()
+            } else {
+                self.x[row..].as_ptr()
+            };
             for (panel, y) in self.panels.clone().zip(self.sums.chunks_exact_mut(m * width)) {
                 let column = panel * width;
                 let (live, w) = (width.min(n - column), self.w[row * n + column..].as_ptr());

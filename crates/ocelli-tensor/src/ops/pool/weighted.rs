@@ -121,7 +121,7 @@ impl<T: Element> Kernel<T> for Rows<'_, T> {
                     sum::<T, S, true>(simd, rows, known, &src[summed..], stride, &mut line[summed..end]);
                     summed = end;
                 }
-                sum::<T, S, false>(simd, pixels, usize::MAX, line, channels, dst);
+                sum::<T, S, false>(simd, pixels, pixels.0.len(), line, channels, dst);
             }
         }
     }
