@@ -9,7 +9,7 @@ use std::ops::Range;
 use super::ahead::Ahead;
 use super::gather::Rows;
 use super::grid::Pixels;
-use super::pieces::cut;
+use super::pieces::{compete, cut};
 use super::tile::{self, Strip, UNROLL, with_tile};
 use super::{Grid, Shared, pointers};
 use crate::memory::Scratch;
@@ -17,8 +17,8 @@ use crate::ops::elementwise::add_parts;
 use crate::simd::{Kernel, Simd};
 use crate::{Element, Tensor, threads};
 
-/// Pixels that are multiplied at a time: strips of A and of B, together at most 24 KiB, stay in the first-level cache.
-pub(crate) const PIXEL_BLOCK: usize = 128;
+/// Pixels that are multiplied at a time: a strip of B, at most 32 KiB, stays in the first-level cache.
+pub(crate) const PIXEL_BLOCK: usize = 256;
 /// Pixels of a part.
 const PART_PIXELS: usize = 256;
 /// Tasks that a product is cut into if it is large enough, and the multiply-adds that make a task worth it.
@@ -28,7 +28,7 @@ const TASK_MACS: usize = 1 << 19;
 const SLICED_TASKS: usize = 4;
 /// Columns of either operand below which a task is not cut further, because both are copied for every task.
 const SLICE: usize = 64;
-/// Strips of B from which on those of A are copied.
+/// Strips of B from which on those of A are worth a copy.
 const COPY_COLUMNS: usize = 3;
 /// Bytes that all parts' sums may take together.
 const PARTS_BYTES: usize = 4 << 20;
@@ -120,6 +120,7 @@ impl<T: Element> Task<'_, T> {
             unsafe {
                 let strips = Strips {
                     a: &rows,
+                    a_apart: self.grid.step[1] * self.a.columns,
                     count,
                     ahead: if i + 1 < blocks && next.len() >= count { &next } else { &rows },
                     b: self.b.data[start * self.b.columns + self.group * n + self.b_columns.start..].as_ptr(),
@@ -153,6 +154,8 @@ pub struct Strips<'a, T> {
     pub a: &'a [*const T],
     /// At least `count` pointers to rows of A that are read next, to be fetched meanwhile.
     pub ahead: &'a [*const T],
+    /// Elements between neighbouring rows of A, most of the time.
+    pub a_apart: usize,
     pub count: usize,
     /// `count` rows of `n` elements, `b_stride` apart.
     pub b: *const T,
@@ -180,9 +183,9 @@ impl<T: Element> Strips<'_, T> {
 
 /// [`Strips`] whose caller has made the promise of [`Strips::run`].
 ///
-/// Both operands are copied into strips of a tile's columns, each where it is first used, while the rows that come next are
-/// fetched: where they lie, rows of many channels would share a few sets of the first-level cache. Where B has few strips,
-/// a copy of A would be used too seldom to be worth it.
+/// B is copied into strips of a tile's columns, each where it is first used, while the rows that come next are fetched. A is read
+/// where it lies, from the second-level cache: a line takes less time than a tile of many rows. Tiles of few rows take copies of
+/// it too, if its rows would compete for a set of the cache.
 pub(crate) struct Tiles<'a, T>(pub Strips<'a, T>);
 
 impl<T: Element> Kernel<T> for Tiles<'_, T> {
@@ -194,11 +197,12 @@ impl<T: Element> Kernel<T> for Tiles<'_, T> {
         let (count, m, n) = (this.count, this.m, this.n);
         let (a_width, b_width) = (S::TILE_ROWS.next_multiple_of(S::LANES), S::LANES * S::TILE_VECTORS);
         let (tiles, columns) = (m.div_ceil(S::TILE_ROWS), n.div_ceil(b_width));
-        let copies = columns >= COPY_COLUMNS;
+        let copies = columns >= COPY_COLUMNS && 2 * S::TILE_ROWS < S::LINE && compete::<T>(this.a_apart);
         // A line is added so that the strips' rows lie in different sets.
         let strip = count * a_width + S::LINE;
+        let taps = this.a.len() / count;
         let mut a_strips = Scratch::<T>::new(if copies { tiles * strip } else { 0 });
-        let mut b_strips = Scratch::<T>::new(columns * count * b_width);
+        let mut b_strips = Scratch::<T>::new(if taps == 1 { 1 } else { columns } * count * b_width);
         let (mut copied, mut b_ahead) = (Scratch::new(count), Scratch::new(count));
         let (copied, b_ahead) = (pointers(&mut copied), pointers(&mut b_ahead));
         for p in 0..count {
@@ -207,7 +211,6 @@ impl<T: Element> Kernel<T> for Tiles<'_, T> {
         }
         let mut starts = Scratch::new(tiles + 1);
         starts.iter_mut().enumerate().for_each(|(t, start)| *start = m * t / tiles);
-        let taps = this.a.len() / count;
         for (tap, sources) in this.a.chunks_exact(count).enumerate() {
             // Behind the last tap come the next rows of both operands; before it, the next tap's.
             let last = tap + 1 == taps;
@@ -217,7 +220,10 @@ impl<T: Element> Kernel<T> for Tiles<'_, T> {
             };
             let calls = |share| count / UNROLL * tiles * columns * share / if last { m + n } else { m };
             let mut ahead = Ahead::new::<S>(a_next, m, calls(m));
-            for (i, b_strip) in b_strips.chunks_exact_mut(count * b_width).enumerate() {
+            for i in 0..columns {
+                // For one tap, there is but the strip that is used.
+                let strip_at = if taps == 1 { 0 } else { i * count * b_width };
+                let b_strip = &mut b_strips[strip_at..][..count * b_width];
                 let (column, live) = (i * b_width, b_width.min(n - i * b_width));
                 let b = this.b.wrapping_add(column);
                 if tap == 0 {
@@ -243,6 +249,12 @@ impl<T: Element> Kernel<T> for Tiles<'_, T> {
                         }
                     }
                     let (a, a_from) = if copies { (&*copied, t * strip) } else { (sources, start) };
+                    let c = this.c.wrapping_add(tap * this.c_tap);
+                    let c_next = match t + 1 {
+                        next if next < tiles => c.wrapping_add(starts[next] * this.c_stride + column),
+                        _ if column + live < n => c.wrapping_add(column + live),
+                        _ => c.wrapping_add(this.c_tap),
+                    };
                     // SAFETY: the promise made to `Strips::run`; `a` are A's rows or copies of them, the strip was filled.
                     unsafe {
                         let strip = Strip {
@@ -251,7 +263,8 @@ impl<T: Element> Kernel<T> for Tiles<'_, T> {
                             b: b_strip.as_ptr(),
                             count,
                             live,
-                            c: this.c.add(tap * this.c_tap + start * this.c_stride + column),
+                            c: c.add(start * this.c_stride + column),
+                            c_next,
                             c_stride: this.c_stride,
                             first: this.first,
                         };

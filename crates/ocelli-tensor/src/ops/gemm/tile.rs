@@ -283,6 +283,8 @@ pub(super) struct Strip<T> {
     pub c_stride: usize,
     /// Whether C starts at zero rather than at what it holds.
     pub first: bool,
+    /// The next tile's C, which is fetched: it is read and written in turns with others, as much as a cache holds.
+    pub c_next: *const T,
 }
 
 /// C[i, n] += Σₚ A[p, i] · B[p, n] over a strip, while some of what is `ahead` is fetched.
@@ -312,9 +314,15 @@ pub(super) unsafe fn reduce<T: Element, S: Simd<T>, const ROWS: usize, const VEC
             }
         }
         let (mut a, mut b) = (strip.a, strip.b);
-        let mut rest = strip.count;
+        let (mut rest, mut c_next, mut rows_next) = (strip.count, strip.c_next, ROWS);
         while rest >= UNROLL {
             ahead.fetch(simd);
+            if rows_next > 0 {
+                simd.prefetch_to_write(c_next);
+                simd.prefetch_to_write(c_next.wrapping_add(strip.live - 1));
+                c_next = c_next.wrapping_add(strip.c_stride);
+                rows_next -= 1;
+            }
             for _ in 0..UNROLL {
                 outer(simd, (*a).add(strip.a_from), b, &mut acc);
                 (a, b) = (a.add(1), b.add(width));

@@ -73,6 +73,7 @@ fn accumulate<T: Element>(field: &Field<'_, T>, dy: &[T], pixels: Range<usize>, 
             let a: Vec<*const T> = sampled.chunks_exact(in_channels).map(|row| row[group * cin..].as_ptr()).collect();
             let strips = Strips {
                 a: &a,
+                a_apart: in_channels,
                 ahead: &a,
                 count,
                 b: dy[group * cout..].as_ptr(),
