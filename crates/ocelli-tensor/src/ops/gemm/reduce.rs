@@ -28,8 +28,9 @@ const TASK_MACS: usize = 1 << 19;
 const SLICED_TASKS: usize = 4;
 /// Columns of either operand below which a task is not cut further, because both are copied for every task.
 const SLICE: usize = 64;
-/// Strips of B from which on those of A are worth a copy.
+/// Strips of B from which on those of A are worth a copy, and tiles up to which those of B are not.
 const COPY_COLUMNS: usize = 3;
+const IN_PLACE_TILES: usize = 10;
 /// Bytes that all parts' sums may take together.
 const PARTS_BYTES: usize = 4 << 20;
 
@@ -183,9 +184,9 @@ impl<T: Element> Strips<'_, T> {
 
 /// [`Strips`] whose caller has made the promise of [`Strips::run`].
 ///
-/// B is copied into strips of a tile's columns, each where it is first used, while the rows that come next are fetched. A is read
-/// where it lies, from the second-level cache: a line takes less time than a tile of many rows. Tiles of few rows take copies of
-/// it too, if its rows would compete for a set of the cache.
+/// The rows that come next are fetched meanwhile. A is read where it lies, from the second-level cache: a line takes less time than
+/// the step of a tile of many rows. So is B for a few tiles; for more, it is copied into strips of a tile's columns, each where it
+/// is first used. Tiles of few rows take copies of both where rows would compete for a set of the first-level cache.
 pub(crate) struct Tiles<'a, T>(pub Strips<'a, T>);
 
 impl<T: Element> Kernel<T> for Tiles<'_, T> {
@@ -197,7 +198,9 @@ impl<T: Element> Kernel<T> for Tiles<'_, T> {
         let (count, m, n) = (this.count, this.m, this.n);
         let (a_width, b_width) = (S::TILE_ROWS.next_multiple_of(S::LANES), S::LANES * S::TILE_VECTORS);
         let (tiles, columns) = (m.div_ceil(S::TILE_ROWS), n.div_ceil(b_width));
-        let copies = columns >= COPY_COLUMNS && 2 * S::TILE_ROWS < S::LINE && compete::<T>(this.a_apart);
+        let few_rows = 2 * S::TILE_ROWS < S::LINE;
+        let copies = columns >= COPY_COLUMNS && few_rows && compete::<T>(this.a_apart);
+        let may_lie = tiles <= IN_PLACE_TILES && !(few_rows && compete::<T>(this.b_stride));
         // A line is added so that the strips' rows lie in different sets.
         let strip = count * a_width + S::LINE;
         let taps = this.a.len() / count;
@@ -226,7 +229,8 @@ impl<T: Element> Kernel<T> for Tiles<'_, T> {
                 let b_strip = &mut b_strips[strip_at..][..count * b_width];
                 let (column, live) = (i * b_width, b_width.min(n - i * b_width));
                 let b = this.b.wrapping_add(column);
-                if tap == 0 {
+                let in_place = may_lie && live % S::LANES == 0;
+                if tap == 0 && !in_place {
                     let strip = b_strip.as_mut_ptr();
                     for p in 0..count {
                         // SAFETY: B has `count` rows, of which `live` elements are left from `column` on, and so has the strip.
@@ -260,7 +264,8 @@ impl<T: Element> Kernel<T> for Tiles<'_, T> {
                         let strip = Strip {
                             a: a.as_ptr(),
                             a_from,
-                            b: b_strip.as_ptr(),
+                            b: if in_place { b } else { b_strip.as_ptr() },
+                            b_stride: if in_place { this.b_stride } else { b_width },
                             count,
                             live,
                             c: c.add(start * this.c_stride + column),

@@ -274,8 +274,9 @@ pub(super) struct Strip<T> {
     /// `count` rows of A, of which the tile takes `ROWS` elements from `a_from` on.
     pub a: *const *const T,
     pub a_from: usize,
-    /// `count` rows of a tile's full width.
+    /// `count` rows of the tile's registers, `b_stride` apart.
     pub b: *const T,
+    pub b_stride: usize,
     pub count: usize,
     pub live: usize,
     /// `ROWS` rows of C, `c_stride` apart.
@@ -299,7 +300,6 @@ pub(super) unsafe fn reduce<T: Element, S: Simd<T>, const ROWS: usize, const VEC
     strip: &Strip<T>,
     ahead: &mut Ahead<T>,
 ) {
-    let width = S::LANES * S::TILE_VECTORS;
     let last = strip.live - (VECTORS - 1) * S::LANES;
     let lanes = |v: usize| if v + 1 == VECTORS { last } else { S::LANES };
     let mut acc = [[simd.splat(T::ZERO); VECTORS]; ROWS];
@@ -325,13 +325,13 @@ pub(super) unsafe fn reduce<T: Element, S: Simd<T>, const ROWS: usize, const VEC
             }
             for _ in 0..UNROLL {
                 outer(simd, (*a).add(strip.a_from), b, &mut acc);
-                (a, b) = (a.add(1), b.add(width));
+                (a, b) = (a.add(1), b.add(strip.b_stride));
             }
             rest -= UNROLL;
         }
         for _ in 0..rest {
             outer(simd, (*a).add(strip.a_from), b, &mut acc);
-            (a, b) = (a.add(1), b.add(width));
+            (a, b) = (a.add(1), b.add(strip.b_stride));
         }
         for i in 0..ROWS {
             for v in 0..VECTORS {
