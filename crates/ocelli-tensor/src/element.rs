@@ -7,6 +7,7 @@ use std::ops::{Add, AddAssign, Div, Mul, MulAssign, Neg, Sub, SubAssign};
 use half::f16;
 
 use crate::ops::conv::{deform, grouped, winograd};
+use crate::ops::gemm::number::InPlace;
 use crate::ops::gemm::{compact, few, gather, reduce, transpose};
 use crate::ops::{batch_norm, concat, cross_entropy, dropout, local_response_norm, pool, softmax};
 use crate::simd::{self, Isa, Kernel};
@@ -159,6 +160,8 @@ macro_rules! element {
                     $dispatch(isa, gather::Tiles::<Self, Self, true>::new(panels));
                 } else if panels.b.is_halved() {
                     $dispatch(isa, gather::Tiles::<Self, f16, false>::new(panels));
+                } else if panels.b.is_in_place() {
+                    $dispatch(isa, gather::Tiles::<Self, InPlace<Self>, false>::new(panels));
                 } else {
                     $dispatch(isa, gather::Tiles::<Self, Self, false>::new(panels));
                 }

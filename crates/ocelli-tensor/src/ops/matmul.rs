@@ -21,12 +21,13 @@ pub fn matmul<T: Element>(a: &Tensor<T>, b: &Tensor<T>) -> Result<Tensor<T>> {
     if rows != k {
         return Err(Error::shape("matmul", "right operand", format!("[{k}, N]"), b.shape()));
     }
-    if few::suits::<T>([m, k, n]) {
+    if few::suits_sums::<T>([m, k, n]) {
         let mut out = Tensor::scratch([m, n]);
         few::sums(a.data(), b.data(), [m, k, n], out.data_mut());
         return Ok(out);
     }
-    Ok(product(a, [m, k, n], b, Matrix { group: 0, tap: 0, row: n, column: 1 }))
+    let pack = || Packed::new(b.data(), Matrix::of_rows(n), 1, &[0], k, n);
+    Ok(product(a, [m, k, n], || Packed::in_place(b, k, n).unwrap_or_else(pack)))
 }
 
 /// `a · bᵀ` for `a` `[M, K]` and `b` `[N, K]`: `[M, N]`.
@@ -41,7 +42,7 @@ pub fn matmul_nt<T: Element>(a: &Tensor<T>, b: &Tensor<T>) -> Result<Tensor<T>> 
         few::dots(a.data(), b.data(), [m, n, k], out.data_mut());
         return Ok(out);
     }
-    Ok(product(a, [m, k, n], b, Matrix { group: 0, tap: 0, row: 1, column: k }))
+    Ok(product(a, [m, k, n], || Packed::new(b.data(), Matrix::of_columns(k), 1, &[0], k, n)))
 }
 
 /// `aᵀ · b` for `a` `[K, M]` and `b` `[K, N]`: `[M, N]`.
@@ -52,7 +53,7 @@ pub fn matmul_tn<T: Element>(a: &Tensor<T>, b: &Tensor<T>) -> Result<Tensor<T>> 
         return Err(Error::shape("matmul_tn", "right operand", format!("[{k}, N]"), b.shape()));
     }
     let mut out = Tensor::scratch([m, n]);
-    if few::suits::<T>([k, m, n]) {
+    if few::suits_outer::<T>([k, m, n]) {
         few::outer(a.data(), b.data(), [k, m, n], out.data_mut());
         return Ok(out);
     }
@@ -61,13 +62,12 @@ pub fn matmul_tn<T: Element>(a: &Tensor<T>, b: &Tensor<T>) -> Result<Tensor<T>> 
     Ok(out)
 }
 
-fn product<T: Element>(a: &Tensor<T>, [m, k, n]: [usize; 3], b: &Tensor<T>, at: Matrix) -> Tensor<T> {
+fn product<T: Element>(a: &Tensor<T>, [m, k, n]: [usize; 3], b: impl FnOnce() -> Packed<T>) -> Tensor<T> {
     if k == 0 {
         return Tensor::zeros([m, n]);
     }
     let mut out = Tensor::scratch([m, n]);
-    let packed = Packed::new(b.data(), at, 1, &[0], k, n);
-    gather(&Grid::rows(m), Rows { data: a.data(), columns: k, k }, &packed, out.data_mut(), Epilogue::NONE);
+    gather(&Grid::rows(m), Rows { data: a.data(), columns: k, k }, &b(), out.data_mut(), Epilogue::NONE);
     out
 }
 
@@ -115,6 +115,11 @@ mod tests {
         }
         check::<f32>([300, 700, 130], 5e-6);
         check::<f32>([1, 1000, 1000], 5e-6);
+        // Several blocks and a narrow last panel in place; rows that compete for a set of the cache; tiles of pixels in place.
+        check::<f32>([20, 1100, 200], 1e-5);
+        check::<f32>([70, 60, 1024], 5e-6);
+        check::<f64>([9, 600, 512], 1e-13);
+        check::<f32>([40, 1200, 96], 1e-5);
     }
 
     #[test]

@@ -29,20 +29,35 @@ const TASKS: usize = 32;
 const TASK_BYTES: usize = 256 * 1024;
 /// Rows of w in a tile if they compete for one set of the first-level cache: as many as it holds.
 const SET_ROWS: usize = 8;
-/// Rows of w that [`dots`] multiplies at a time, how often it may walk w, and of how many bytes w must be for that.
+/// Rows of w that [`dots`] multiplies at a time.
 const DOT_ROWS: usize = 3;
-const DOT_WALKS: usize = 4;
+/// Fewer rows of x than this suit [`sums`] in any case.
+const GATHERED_ROWS: usize = 4;
+/// The rows of y times the columns of a tile up to which [`dots`] is the faster way, and the bytes of w from which on [`outer`] is.
+const DOTS: usize = 768;
 const LARGE_BYTES: usize = 4 << 20;
 
-/// Whether products of the sizes M, K and N are this module's.
-pub(crate) fn suits<T>([m, k, n]: [usize; 3]) -> bool {
+/// Whether y or x of such a product is small enough.
+fn fits<T>([m, k, n]: [usize; 3]) -> bool {
     m * k * n > 0 && m <= ROWS && m * n * size_of::<T>() <= Y_BYTES
 }
 
-/// Whether [`dots`] of these sizes are: packing wᵀ takes so long that walking a large w several times costs less.
-pub(crate) fn suits_dots<T>([m, k, n]: [usize; 3]) -> bool {
-    let again = k * n * size_of::<T>() >= LARGE_BYTES && m <= DOT_WALKS * ROWS;
-    suits::<T>([if again { m.min(ROWS) } else { m }, k, n])
+/// Whether [`sums`] of the sizes M, K and N is faster than a gathered product, which can read w [in place](Packed::in_place) too if
+/// its rows do not compete for a cache set.
+pub(crate) fn suits_sums<T>(size: [usize; 3]) -> bool {
+    let [m, _, n] = size;
+    fits::<T>(size) && (m < GATHERED_ROWS || compete::<T>(n))
+}
+
+/// Whether [`dots`] is faster than packing wᵀ.
+pub(crate) fn suits_dots<T: Element>(size: [usize; 3]) -> bool {
+    fits::<T>(size) && size[0] * Packed::<T>::tile_width() <= DOTS
+}
+
+/// Whether [`outer`] is faster than a product over pixels.
+pub(crate) fn suits_outer<T>(size: [usize; 3]) -> bool {
+    let [_, k, n] = size;
+    fits::<T>(size) && k * n * size_of::<T>() >= LARGE_BYTES
 }
 
 /// The most rows of w in a tile.
@@ -68,7 +83,7 @@ fn tasks<T>(w: &[T]) -> usize {
 }
 
 fn in_panels<T: Element>(y: &[T], m: usize, n: usize) -> Packed<T> {
-    Packed::new(y, Matrix { group: 0, tap: 0, row: n, column: 1 }, 1, &[0], m, n)
+    Packed::new(y, Matrix::of_rows(n), 1, &[0], m, n)
 }
 
 /// y = x · w
@@ -103,18 +118,14 @@ pub(crate) fn sums<T: Element>(x: &[T], w: &[T], size: [usize; 3], y: &mut [T]) 
     });
 }
 
-/// x = y · wᵀ, at most [`ROWS`] rows at a time.
+/// x = y · wᵀ
 pub(crate) fn dots<T: Element>(y: &[T], w: &[T], size: [usize; 3], x: &mut [T]) {
     let [m, k, n] = size;
     assert_eq!([x.len(), w.len(), y.len()], [m * k, k * n, m * n]);
-    let (rows, tasks) = (m.div_ceil(m.div_ceil(ROWS)), tasks(w));
-    for (y, x) in y.chunks(rows * n).zip(x.chunks_mut(rows * k)) {
-        let m = y.len() / n;
-        let (y, x) = (in_panels(y, m, n), Shared(x.as_mut_ptr()));
-        threads::for_each(tasks, |task| {
-            T::few_dots(Dots { y: &y, w, size: [m, k, n], rows: cut(k, tasks, task), x: x.get() });
-        });
-    }
+    let (tasks, y, x) = (tasks(w), in_panels(y, m, n), Shared(x.as_mut_ptr()));
+    threads::for_each(tasks, |task| {
+        T::few_dots(Dots { y: &y, w, size, rows: cut(k, tasks, task), x: x.get() });
+    });
 }
 
 /// w = xᵀ · y

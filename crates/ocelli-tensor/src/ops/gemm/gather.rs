@@ -15,7 +15,7 @@ use super::bend::bend;
 use super::counts::{Counting, Counts, WIDEST};
 use super::gate::{self, Gate};
 use super::grid::Pixels;
-use super::half::Number;
+use super::number::Number;
 use super::pieces::{COUNTED_TASKS, Cuts, Pieces, ROWS_BYTES, TASKS, compete, cut};
 pub use super::tile::Finish;
 use super::tile::{self, Block, MOST_ROWS, with_tile};
@@ -312,20 +312,22 @@ impl<T: Element, N: Number<T>, const GATED: bool> Kernel<T> for Tiles<'_, T, N, 
 }
 
 impl<T: Element, N: Number<T>, const GATED: bool> Tiles<'_, T, N, GATED> {
-    /// The rows of B from some tap and `k` of a panel on.
-    fn b_rows(&self, [panel, tap, k]: [usize; 3]) -> *const N {
+    /// The rows of B from some tap and `k` of a panel on, and how far apart they lie.
+    fn b_rows(&self, [panel, tap, k]: [usize; 3]) -> (*const N, usize) {
         let Panels { b, group, k: depth, .. } = self.0;
-        N::panel(b, group, panel)[(tap * depth + k) * b.width..].as_ptr()
+        let (numbers, apart) = N::rows(b, group, panel);
+        (numbers[(tap * depth + k) * apart..].as_ptr(), apart)
     }
 
     /// All rows times a block of a panel, while the rows of B at `b_next` are fetched.
     #[inline(always)]
-    fn block<S: Simd<T>>(&self, simd: S, panel: usize, taps: Range<usize>, k: Range<usize>, b_next: *const N) {
+    fn block<S: Simd<T>>(&self, simd: S, panel: usize, taps: Range<usize>, k: Range<usize>, b_next: (*const N, usize)) {
         let this = &self.0;
         let (rows, first_column) = (this.targets.len(), panel * this.b.width);
         let live = this.b.width.min(this.b.columns - first_column);
         let vectors = live.div_ceil(S::LANES);
-        let (b, size) = (self.b_rows([panel, taps.start, k.start]), taps.len() * k.len() * this.b.width);
+        let (b, b_row) = self.b_rows([panel, taps.start, k.start]);
+        let (b_next, b_ahead_row) = b_next;
         let first = taps.start == 0 && k.start == 0 && !this.onto;
         let finish = this.finish.as_ref().filter(|_| taps.end == this.taps && k.end == this.k);
         let sources = &this.sources[taps.start * rows..][..taps.len() * rows];
@@ -337,7 +339,7 @@ impl<T: Element, N: Number<T>, const GATED: bool> Tiles<'_, T, N, GATED> {
         let mut aside = [T::ZERO; MOST_ROWS * WIDEST];
         let mut counting = place.map(|place| Counting::new(place.at(0, 0, column)));
         let fetchers = tile::fetchers::<N>(rows / tiles.max(1), this.b.width);
-        let (share, mut fetcher) = (size / fetchers, 0);
+        let (share, mut fetcher) = (taps.len() * k.len() / fetchers * b_ahead_row, 0);
         // The first panel is the first to read the next tile's rows.
         let fetches = this.taps == 1 && panel == this.panels.start;
         for tile in Cuts::new(rows, tiles) {
@@ -353,6 +355,7 @@ impl<T: Element, N: Number<T>, const GATED: bool> Tiles<'_, T, N, GATED> {
                 k_start: k.start,
                 k_count: k.len(),
                 b,
+                b_row,
                 targets: this.targets[tile.clone()].as_ptr(),
                 out: this.out,
                 column,
@@ -363,6 +366,7 @@ impl<T: Element, N: Number<T>, const GATED: bool> Tiles<'_, T, N, GATED> {
                 finish,
                 a_ahead,
                 b_ahead: b_next.wrapping_add(fetcher * share),
+                b_ahead_row,
             };
             fetcher = if fetcher + 1 == fetchers { 0 } else { fetcher + 1 };
             // SAFETY: the promise made to `Panels::run`; with one tap there are `rows` sources, and from `a_ahead` on as many as the

@@ -9,9 +9,7 @@ use std::sync::Arc;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 
-use super::Packed;
 use crate::memory::{Buffer, Scratch};
-use crate::simd::Simd;
 use crate::{Element, threads};
 
 /// Numbers rounded to 16 bits.
@@ -59,43 +57,5 @@ impl Deref for Halves {
 
     fn deref(&self) -> &[f16] {
         &self.0
-    }
-}
-
-/// A number of a packed operand: an element, or one in 16 bits.
-pub(crate) trait Number<T: Element>: Copy {
-    /// A panel of an operand that is kept so.
-    fn panel(b: &Packed<T>, group: usize, panel: usize) -> &[Self];
-
-    /// Reads a register.
-    ///
-    /// # Safety
-    /// `LANES` numbers must be readable at `src`.
-    unsafe fn load<S: Simd<T>>(simd: S, src: *const Self) -> S::V;
-}
-
-impl<T: Element> Number<T> for T {
-    #[inline(always)]
-    fn panel(b: &Packed<T>, group: usize, panel: usize) -> &[T] {
-        b.panel(group, panel)
-    }
-
-    #[inline(always)]
-    unsafe fn load<S: Simd<T>>(simd: S, src: *const T) -> S::V {
-        // SAFETY: passed on.
-        unsafe { simd.load_ptr(src) }
-    }
-}
-
-impl<T: Element> Number<T> for f16 {
-    #[inline(always)]
-    fn panel(b: &Packed<T>, group: usize, panel: usize) -> &[f16] {
-        b.halved_panel(group, panel)
-    }
-
-    #[inline(always)]
-    unsafe fn load<S: Simd<T>>(simd: S, src: *const f16) -> S::V {
-        // SAFETY: passed on.
-        unsafe { simd.widen_ptr(src) }
     }
 }

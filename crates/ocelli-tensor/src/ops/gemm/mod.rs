@@ -20,6 +20,7 @@ pub(crate) mod gate;
 pub(crate) mod gather;
 pub(crate) mod grid;
 pub(crate) mod half;
+pub(crate) mod number;
 pub(crate) mod pack;
 mod pieces;
 pub(crate) mod reduce;

@@ -1,4 +1,4 @@
-//! The packed operand `B`: panels of as many columns as a register tile has, each a contiguous `[taps · k, width]`.
+//! The operand `B`: panels of as many columns as a register tile has, each a contiguous `[taps · k, width]`.
 //!
 //! ```text
 //!   B[g, t, k, n]       panel 0, group 0   panel 0, group 1  …   panel 1, group 0
@@ -7,10 +7,13 @@
 //!   │ t=1 …    │        └──────┘           └──────┘              └──────┘
 //!   └──────────┘
 //! ```
+//!
+//! One that is used once may stay where it lies, since a row of a panel is a cache line or two: see [`Packed::in_place`].
 
 use half::f16;
 
 use super::half::Halves;
+use super::pieces::compete;
 use super::transpose::Transpose;
 use crate::simd::{self, Isa, Kernel, Simd};
 use crate::{Element, Tensor, threads};
@@ -24,7 +27,19 @@ pub struct Matrix {
     pub column: usize,
 }
 
-/// A packed operand of `groups` matrices, and the instruction set whose tiles it is cut for.
+impl Matrix {
+    /// One matrix, row by row.
+    pub fn of_rows(columns: usize) -> Self {
+        Matrix { group: 0, tap: 0, row: columns, column: 1 }
+    }
+
+    /// One matrix, column by column.
+    pub fn of_columns(rows: usize) -> Self {
+        Matrix { group: 0, tap: 0, row: 1, column: rows }
+    }
+}
+
+/// An operand of `groups` matrices, and the instruction set whose tiles it is cut for.
 #[derive(Clone)]
 pub struct Packed<T: Element> {
     pub isa: Isa,
@@ -43,6 +58,11 @@ pub struct Packed<T: Element> {
 enum Panels<T: Element> {
     Whole(Tensor<T>),
     Halves(Halves),
+    /// The only group's matrix itself, and the panel of its last columns if they are not enough for one.
+    Lying {
+        matrix: Tensor<T>,
+        last: Option<Tensor<T>>,
+    },
 }
 
 impl<T: Element> Packed<T> {
@@ -62,6 +82,24 @@ impl<T: Element> Packed<T> {
         let count = columns.div_ceil(width) * groups;
         let halves = Halves::new(count, depth * width, |i, rows| panels.copy(i, rows, width))?;
         Some(Packed { isa, groups, depth, columns, width, panels: Panels::Halves(halves) })
+    }
+
+    /// A matrix `[depth, columns]` where it lies, unless the rows of a panel would compete for few sets of the caches.
+    pub fn in_place(matrix: &Tensor<T>, depth: usize, columns: usize) -> Option<Self> {
+        assert_eq!(matrix.len(), depth * columns);
+        if compete::<T>(columns) {
+            return None;
+        }
+        let (isa, width) = (simd::current(), Self::tile_width());
+        let at = Matrix::of_rows(columns);
+        let source = Source { numbers: matrix.data(), at, groups: 1, taps: &[0], k: depth, columns };
+        let last = (!columns.is_multiple_of(width)).then(|| {
+            let mut last = Tensor::scratch([depth, width]);
+            source.copy(columns / width, last.data_mut(), width);
+            last
+        });
+        let panels = Panels::Lying { matrix: matrix.clone(), last };
+        Some(Packed { isa, groups: 1, depth, columns, width, panels })
     }
 
     /// Columns of a tile of the current instruction set.
@@ -101,6 +139,20 @@ impl<T: Element> Packed<T> {
         self.panels() * self.groups * self.depth * self.width
     }
 
+    /// Of a matrix in place, the elements from the first row of a panel on, and how far apart its rows lie.
+    pub fn lying_rows(&self, panel: usize) -> (&[T], usize) {
+        match &self.panels {
+            Panels::Lying { last: Some(last), .. } if panel == self.columns / self.width => (last.data(), self.width),
+            Panels::Lying { matrix, .. } => (&matrix.data()[panel * self.width..], self.columns),
+            _ => unreachable!("the operand is packed"),
+        }
+    }
+
+    /// Whether the operand is a matrix that lies in place.
+    pub fn is_in_place(&self) -> bool {
+        matches!(self.panels, Panels::Lying { .. })
+    }
+
     /// Whether the numbers are kept in 16 bits.
     pub fn is_halved(&self) -> bool {
         matches!(self.panels, Panels::Halves(_))
@@ -109,7 +161,7 @@ impl<T: Element> Packed<T> {
     fn whole(&self) -> &Tensor<T> {
         match &self.panels {
             Panels::Whole(panels) => panels,
-            Panels::Halves(_) => unreachable!("only gathered products take halves"),
+            _ => unreachable!("only gathered products take halves, or what is not packed"),
         }
     }
 
@@ -127,7 +179,7 @@ impl<T: Element> Packed<T> {
     pub fn halved_panel(&self, group: usize, panel: usize) -> &[f16] {
         match &self.panels {
             Panels::Halves(halves) => self.panel_of(halves, group, panel),
-            Panels::Whole(_) => unreachable!("the operand is whole"),
+            _ => unreachable!("the operand is whole"),
         }
     }
 
@@ -145,7 +197,7 @@ impl<T: Element> Packed<T> {
     pub fn panels_mut(&mut self) -> &mut [T] {
         match &mut self.panels {
             Panels::Whole(panels) => panels.data_mut(),
-            Panels::Halves(_) => unreachable!("halves are made once"),
+            _ => unreachable!("the operand is made once"),
         }
     }
 }

@@ -10,7 +10,7 @@
 use super::ahead::Ahead;
 use super::counts::{Lines, Place, WIDEST};
 use super::gate::PartRows;
-use super::half::Number;
+use super::number::Number;
 use crate::Element;
 use crate::ops::Activation;
 use crate::simd::Simd;
@@ -38,8 +38,9 @@ pub(super) struct Block<'a, T, N> {
     pub taps: usize,
     pub k_start: usize,
     pub k_count: usize,
-    /// `taps · k_count` rows of a panel.
+    /// `taps · k_count` rows of a panel, `b_row` apart.
     pub b: *const N,
+    pub b_row: usize,
     /// The rows' offsets into `out`; the tile writes `live` columns from `column` on.
     pub targets: *const usize,
     pub out: *mut T,
@@ -52,8 +53,10 @@ pub(super) struct Block<'a, T, N> {
     pub counts: Option<(&'a mut Lines<T>, bool)>,
     /// What the tile has to [pass](PartRows::pass) before it is stored, and where it waits for that, rows [`WIDEST`] apart.
     pub gate: Option<(PartRows<T>, *mut T)>,
-    /// Where cache lines of B are fetched for later, and as many rows of A as [`rows_ahead`] says whose same `k` are, or null.
+    /// Where rows of B are fetched for later, how far apart they lie, and as many rows of A as [`rows_ahead`] says whose same `k`
+    /// are, or null.
     pub b_ahead: *const N,
+    pub b_ahead_row: usize,
     pub a_ahead: *const *const T,
 }
 
@@ -61,8 +64,8 @@ pub(super) struct Block<'a, T, N> {
 /// loop end each.
 pub(super) const UNROLL: usize = 4;
 
-/// How many tiles of so many rows together fetch the rows of B which follow the block: a turn of the loop reads `UNROLL · width`
-/// numbers, and each tile fetches whole lines. Tiles of few rows have few others beside them, since rows are cut evenly.
+/// How many tiles of so many rows together fetch the rows of B which follow the block: a turn of the loop reads `UNROLL` rows,
+/// and each tile fetches whole lines. Tiles of few rows have few others beside them, since rows are cut evenly.
 #[inline(always)]
 pub(super) const fn fetchers<N>(rows: usize, width: usize) -> usize {
     match UNROLL * width / line::<N>() {
@@ -136,6 +139,7 @@ pub(super) unsafe fn gather<
         let turns = block.taps * (block.k_count / UNROLL);
         let few = if GATED || turns >= ROWS { 1 } else { RESULTS_AHEAD };
         let pause = turns / ROWS;
+        let (b_row, b_ahead_row) = if N::APART { (block.b_row, block.b_ahead_row) } else { (width, width) };
         let (mut b, mut b_ahead) = (block.b, block.b_ahead);
         for tap in 0..block.taps {
             let mut a = [std::ptr::null(); ROWS];
@@ -144,9 +148,11 @@ pub(super) unsafe fn gather<
             }
             let mut k = 0;
             while k + UNROLL <= block.k_count {
-                for _ in 0..UNROLL * width / (fetchers::<N>(ROWS, width) * line::<N>()) {
-                    simd.prefetch(b_ahead.cast());
-                    b_ahead = b_ahead.wrapping_add(line::<N>());
+                for _ in 0..UNROLL / fetchers::<N>(ROWS, width) {
+                    for column in (0..width).step_by(line::<N>()) {
+                        simd.prefetch(b_ahead.wrapping_add(column).cast());
+                    }
+                    b_ahead = b_ahead.wrapping_add(b_ahead_row);
                 }
                 if !block.a_ahead.is_null() {
                     let turn = k / UNROLL % line_turns;
@@ -176,15 +182,15 @@ pub(super) unsafe fn gather<
                     fetching += few;
                 }
                 for u in 0..UNROLL {
-                    step(simd, &a, k + u, b.add(u * width), &mut acc);
+                    step(simd, &a, k + u, b.add(u * b_row), &mut acc);
                 }
                 k += UNROLL;
-                b = b.add(UNROLL * width);
+                b = b.add(UNROLL * b_row);
             }
             while k < block.k_count {
                 step(simd, &a, k, b, &mut acc);
                 k += 1;
-                b = b.add(width);
+                b = b.add(b_row);
             }
         }
         if let Some(finish) = block.finish {

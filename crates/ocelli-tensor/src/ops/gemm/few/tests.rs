@@ -54,7 +54,7 @@ proptest! {
 
 #[test]
 fn products_in_several_tasks_match_the_reference() {
-    // Many parts; many slices; both; rows in three pieces; rows that compete for a set of the cache.
+    // Many parts; many slices; both; more rows than are asked for; rows that compete for a set of the cache.
     for size in [[1, 1500, 300], [3, 2, 70_001], [40, 700, 411], [64, 600, 1100], [131, 300, 451], [33, 301, 2048]] {
         check::<f32>(size, 5, 1e-5);
     }
