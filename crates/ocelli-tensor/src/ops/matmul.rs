@@ -120,6 +120,9 @@ mod tests {
         check::<f32>([70, 60, 1024], 5e-6);
         check::<f64>([9, 600, 512], 1e-13);
         check::<f32>([40, 1200, 96], 1e-5);
+        // Both operands of a product over pixels compete, the left one or the right.
+        check::<f32>([1024, 40, 70], 5e-6);
+        check::<f32>([40, 70, 1024], 5e-6);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Products of few rows, such as those of a fully connected layer in a small batch: the large matrix is read, or written,
-//! once and where it lies. Packing it, as [`gather`](super::gather) and [`reduce`](super::reduce) want, takes longer than
-//! such a product.
+//! once and where it lies, where [`gather`](super::gather) would have to pack it, which takes longer than such a product, or
+//! [`reduce`](super::reduce) would write it several times.
 //!
 //! For x `[M, K]`, w `[K, N]` and y `[M, N]`, where M is small: y = x · w ([`sums`]), x = y · wᵀ ([`dots`]) and w = xᵀ · y
 //! ([`outer`]). All walk w some rows at a time, from their first column to their last, so that memory is read in order, and
@@ -33,7 +33,8 @@ const SET_ROWS: usize = 8;
 const DOT_ROWS: usize = 3;
 /// Fewer rows of x than this suit [`sums`] in any case.
 const GATHERED_ROWS: usize = 4;
-/// The rows of y times the columns of a tile up to which [`dots`] is the faster way, and the bytes of w from which on [`outer`] is.
+/// The rows of y times the columns of a tile up to which [`dots`] is the faster way, and the bytes of w from which on
+/// [`outer`] is.
 const DOTS: usize = 768;
 const LARGE_BYTES: usize = 4 << 20;
 
@@ -42,8 +43,8 @@ fn fits<T>([m, k, n]: [usize; 3]) -> bool {
     m * k * n > 0 && m <= ROWS && m * n * size_of::<T>() <= Y_BYTES
 }
 
-/// Whether [`sums`] of the sizes M, K and N is faster than a gathered product, which can read w [in place](Packed::in_place) too if
-/// its rows do not compete for a cache set.
+/// Whether [`sums`] of the sizes M, K and N is faster than a gathered product, which can read w [in place](Packed::in_place)
+/// too if its rows do not compete for a cache set.
 pub(crate) fn suits_sums<T>(size: [usize; 3]) -> bool {
     let [m, _, n] = size;
     fits::<T>(size) && (m < GATHERED_ROWS || compete::<T>(n))
@@ -312,7 +313,7 @@ impl<T: Element> Kernel<T> for Dots<'_, T> {
     fn run<S: Simd<T>>(self, simd: S) {
         let ([m, k, n], width) = (self.size, S::LANES * S::TILE_VECTORS);
         let tiles = m.div_ceil((S::TILE_ROWS * S::TILE_VECTORS / DOT_ROWS).max(1));
-        let y = self.y.panel(0, 0).as_ptr();
+        let y = self.y.panels_from(0).as_ptr();
         for first in self.rows.clone().step_by(DOT_ROWS) {
             let live = DOT_ROWS.min(self.rows.end - first);
             // The last rows, if there are fewer, are filled up with one of them, whose results nobody takes.

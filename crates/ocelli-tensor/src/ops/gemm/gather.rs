@@ -158,6 +158,7 @@ fn product<T: Element>(
     let gate = counts.as_ref().and_then(|counts| counts.gate);
     // Its rows are the grid's.
     assert!(gate.is_none_or(|gate| grid.size == grid.target && gate.fits(rows, out_columns, b.width)));
+    assert!(gate.is_none() || !b.is_in_place());
     finish.counts = counts.map(Counts::place);
     let (finish, out) = (Shared(finish), Shared(out));
     let groups = b.groups * pieces.panel_groups;
@@ -369,9 +370,9 @@ impl<T: Element, N: Number<T>, const GATED: bool> Tiles<'_, T, N, GATED> {
                 b_ahead_row,
             };
             fetcher = if fetcher + 1 == fetchers { 0 } else { fetcher + 1 };
-            // SAFETY: the promise made to `Panels::run`; with one tap there are `rows` sources, and from `a_ahead` on as many as the
-            // tile fetches; a panel has `taps · k` rows, `vectors` is chosen by `live`, and counts have the output's columns, of
-            // which each panel has its own.
+            // SAFETY: the promise made to `Panels::run`; with one tap there are `rows` sources, and from `a_ahead` on as many as
+            // the tile fetches; a panel has `taps · k` rows of whole registers, `b_row` apart; `vectors` is chosen by `live`; and
+            // counts have the output's columns, of which each panel has its own.
             unsafe {
                 with_tile!(S, tile.len(), vectors, |R, V| tile::gather::<T, N, S, R, V, GATED>(simd, &mut block));
                 if let (Some(gate), Some((lines, _))) = (rows_of_gate, &mut block.counts) {

@@ -1,13 +1,14 @@
 //! The matrix products under every convolution and fully connected layer, in two forms:
 //!
 //! - [`gather`]: `C[target(r), n] = Σₜ Σₖ A[source(r, t) + k] · B[t, k, n]`. Rows of `A` are found through pointers, one
-//!   for every tap, so that a convolution needs no im2col buffer; `B` is packed into panels ([`pack`]).
+//!   for every tap, so that a convolution needs no im2col buffer; `B` is packed into panels ([`pack`]), or
+//!   read where it lies.
 //! - [`reduce`]: `C[t, m, n] = Σₚ A[source(p, t) + m] · B[p, n]`, the product over pixels that gives weight gradients.
 //!
 //! Matrix products of few rows have forms of their own: [`few`], without packing, and [`compact`], with weights that are
 //! packed into fewer bytes.
 //!
-//! [`grid`] says which pixel is whose source, [`tile`] holds the register tiles, and the loops around them stand in
+//! [`grid`] says which pixel is whose source, [`tile`] and [`strip`] hold the register tiles, and the loops around them stand in
 //! `gather` and `reduce`; [`pieces`] divides gathered ones into tasks. Each C element is summed by one task in one order,
 //! whatever the number of threads.
 
@@ -24,6 +25,7 @@ pub(crate) mod number;
 pub(crate) mod pack;
 mod pieces;
 pub(crate) mod reduce;
+mod strip;
 mod tile;
 pub(crate) mod transpose;
 

@@ -10,7 +10,8 @@ use super::ahead::Ahead;
 use super::gather::Rows;
 use super::grid::Pixels;
 use super::pieces::{compete, cut};
-use super::tile::{self, Strip, UNROLL, with_tile};
+use super::strip::{self, Strip};
+use super::tile::{self, UNROLL, with_tile};
 use super::{Grid, Shared, pointers};
 use crate::memory::Scratch;
 use crate::ops::elementwise::add_parts;
@@ -26,7 +27,7 @@ const TASKS: usize = 32;
 const TASK_MACS: usize = 1 << 19;
 /// Tasks for each thread, if it takes slices to have so many.
 const SLICED_TASKS: usize = 4;
-/// Columns of either operand below which a task is not cut further, because both are copied for every task.
+/// Columns of either operand below which a task is not cut further, because it reads all of the other's.
 const SLICE: usize = 64;
 /// Strips of B from which on those of A are worth a copy, and tiles up to which those of B are not.
 const COPY_COLUMNS: usize = 3;
@@ -49,7 +50,7 @@ pub(crate) fn reduce<T: Element>(grid: &Grid, a: Rows<'_, T>, b: Rows<'_, T>, gr
     while parts < wanted && pixels >= 2 * parts * PART_PIXELS && 2 * parts * size_of_val(out) <= PARTS_BYTES {
         parts *= 2;
     }
-    // Slices add nothing up, so that their number may depend on that of the threads: each copies what it multiplies.
+    // Slices add nothing up, so that their number may depend on that of the threads: each reads what it multiplies.
     let wanted = wanted.min(SLICED_TASKS * threads::count());
     let mut slices = [1, 1];
     while parts * slices[0] * slices[1] < wanted {
@@ -184,9 +185,10 @@ impl<T: Element> Strips<'_, T> {
 
 /// [`Strips`] whose caller has made the promise of [`Strips::run`].
 ///
-/// The rows that come next are fetched meanwhile. A is read where it lies, from the second-level cache: a line takes less time than
-/// the step of a tile of many rows. So is B for a few tiles; for more, it is copied into strips of a tile's columns, each where it
-/// is first used. Tiles of few rows take copies of both where rows would compete for a set of the first-level cache.
+/// The rows that come next are fetched meanwhile. A is read where it lies, from the second-level cache: a line takes less time
+/// than the step of a tile of many rows. So is B for a few tiles; for more, it is copied into strips of a tile's columns, each
+/// where it is first used. Tiles of few rows take copies of B, and of A if there are some strips, where rows would compete for a
+/// set of the first-level cache.
 pub(crate) struct Tiles<'a, T>(pub Strips<'a, T>);
 
 impl<T: Element> Kernel<T> for Tiles<'_, T> {
@@ -205,11 +207,14 @@ impl<T: Element> Kernel<T> for Tiles<'_, T> {
         let strip = count * a_width + S::LINE;
         let taps = this.a.len() / count;
         let mut a_strips = Scratch::<T>::new(if copies { tiles * strip } else { 0 });
-        let mut b_strips = Scratch::<T>::new(if taps == 1 { 1 } else { columns } * count * b_width);
+        // Those of B that later taps read again are kept: of what lies in place none but an incomplete last one.
+        let strips = if taps == 1 || may_lie { 1 } else { columns };
+        let mut b_strips = Scratch::<T>::new(strips * count * b_width);
         let (mut copied, mut b_ahead) = (Scratch::new(count), Scratch::new(count));
         let (copied, b_ahead) = (pointers(&mut copied), pointers(&mut b_ahead));
+        let a_copies = a_strips.as_mut_ptr();
         for p in 0..count {
-            copied[p] = a_strips.as_ptr().wrapping_add(p * a_width);
+            copied[p] = a_copies.wrapping_add(p * a_width).cast_const();
             b_ahead[p] = this.b.wrapping_add((count + p) * this.b_stride);
         }
         let mut starts = Scratch::new(tiles + 1);
@@ -224,9 +229,7 @@ impl<T: Element> Kernel<T> for Tiles<'_, T> {
             let calls = |share| count / UNROLL * tiles * columns * share / if last { m + n } else { m };
             let mut ahead = Ahead::new::<S>(a_next, m, calls(m));
             for i in 0..columns {
-                // For one tap, there is but the strip that is used.
-                let strip_at = if taps == 1 { 0 } else { i * count * b_width };
-                let b_strip = &mut b_strips[strip_at..][..count * b_width];
+                let b_strip = &mut b_strips[i % strips * count * b_width..][..count * b_width];
                 let (column, live) = (i * b_width, b_width.min(n - i * b_width));
                 let b = this.b.wrapping_add(column);
                 let in_place = may_lie && live % S::LANES == 0;
@@ -243,7 +246,7 @@ impl<T: Element> Kernel<T> for Tiles<'_, T> {
                         ahead = Ahead::new::<S>(rows, n, calls(n));
                     }
                     if copies && i == 0 {
-                        let (live, strip) = (a_width.min(m - start), a_strips[t * strip..].as_mut_ptr());
+                        let (live, strip) = (a_width.min(m - start), a_copies.wrapping_add(t * strip));
                         for p in 0..count {
                             // SAFETY: there are `count` sources of m elements, and as many rows in a strip.
                             unsafe {
@@ -257,9 +260,11 @@ impl<T: Element> Kernel<T> for Tiles<'_, T> {
                     let c_next = match t + 1 {
                         next if next < tiles => c.wrapping_add(starts[next] * this.c_stride + column),
                         _ if column + live < n => c.wrapping_add(column + live),
+                        _ if last => this.c,
                         _ => c.wrapping_add(this.c_tap),
                     };
-                    // SAFETY: the promise made to `Strips::run`; `a` are A's rows or copies of them, the strip was filled.
+                    // SAFETY: the promise made to `Strips::run`; `a` are A's rows or copies of them, and `b` a strip that
+                    // was filled or B itself, of whose `count` rows, `b_stride` apart, `live` elements are whole registers.
                     unsafe {
                         let strip = Strip {
                             a: a.as_ptr(),
@@ -274,7 +279,7 @@ impl<T: Element> Kernel<T> for Tiles<'_, T> {
                             first: this.first,
                         };
                         let vectors = live.div_ceil(S::LANES);
-                        with_tile!(S, rows, vectors, |R, V| tile::reduce::<T, S, R, V>(simd, &strip, &mut ahead));
+                        with_tile!(S, rows, vectors, |R, V| strip::reduce::<T, S, R, V>(simd, &strip, &mut ahead));
                     }
                 }
             }

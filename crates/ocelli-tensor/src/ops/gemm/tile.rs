@@ -1,4 +1,5 @@
-//! The register tiles: the innermost loops of [`gather`](super::gather) and [`reduce`](super::reduce).
+//! The register tile of [gathered products](super::gather), their innermost loop; that of products over pixels is
+//! [`strip`](super::strip).
 //!
 //! A tile keeps `ROWS × VECTORS` registers of C while it walks the common dimension: a step loads one row of `B`
 //! (`VECTORS` registers), broadcasts one element of `A` for each of `ROWS` rows, and does `ROWS · VECTORS` fused
@@ -7,7 +8,6 @@
 // Registers are named by their place in the tile.
 #![allow(clippy::needless_range_loop)]
 
-use super::ahead::Ahead;
 use super::counts::{Lines, Place, WIDEST};
 use super::gate::PartRows;
 use super::number::Number;
@@ -148,11 +148,14 @@ pub(super) unsafe fn gather<
             }
             let mut k = 0;
             while k + UNROLL <= block.k_count {
-                for _ in 0..UNROLL / fetchers::<N>(ROWS, width) {
-                    for column in (0..width).step_by(line::<N>()) {
-                        simd.prefetch(b_ahead.wrapping_add(column).cast());
+                // Some rows, which lie one behind the other unless they may lie apart.
+                let rows = UNROLL / fetchers::<N>(ROWS, width);
+                let (runs, run) = if N::APART { (rows, width) } else { (1, rows * width) };
+                for _ in 0..runs {
+                    for at in (0..run).step_by(line::<N>()) {
+                        simd.prefetch(b_ahead.wrapping_add(at).cast());
                     }
-                    b_ahead = b_ahead.wrapping_add(b_ahead_row);
+                    b_ahead = b_ahead.wrapping_add(if N::APART { b_ahead_row } else { run });
                 }
                 if !block.a_ahead.is_null() {
                     let turn = k / UNROLL % line_turns;
@@ -185,12 +188,12 @@ pub(super) unsafe fn gather<
                     step(simd, &a, k + u, b.add(u * b_row), &mut acc);
                 }
                 k += UNROLL;
-                b = b.add(UNROLL * b_row);
+                b = b.wrapping_add(UNROLL * b_row);
             }
             while k < block.k_count {
                 step(simd, &a, k, b, &mut acc);
                 k += 1;
-                b = b.add(b_row);
+                b = b.wrapping_add(b_row);
             }
         }
         if let Some(finish) = block.finish {
@@ -271,103 +274,6 @@ unsafe fn finish<T: Element, N, S: Simd<T>, const ROWS: usize, const VECTORS: us
             for c in row.iter_mut() {
                 *c = simd.min(high, simd.max(low, *c));
             }
-        }
-    }
-}
-
-/// A block of a product over pixels: `ROWS` columns of A against one run of B's columns.
-pub(super) struct Strip<T> {
-    /// `count` rows of A, of which the tile takes `ROWS` elements from `a_from` on.
-    pub a: *const *const T,
-    pub a_from: usize,
-    /// `count` rows of the tile's registers, `b_stride` apart.
-    pub b: *const T,
-    pub b_stride: usize,
-    pub count: usize,
-    pub live: usize,
-    /// `ROWS` rows of C, `c_stride` apart.
-    pub c: *mut T,
-    pub c_stride: usize,
-    /// Whether C starts at zero rather than at what it holds.
-    pub first: bool,
-    /// The next tile's C, which is fetched: it is read and written in turns with others, as much as a cache holds.
-    pub c_next: *const T,
-}
-
-/// C[i, n] += Σₚ A[p, i] · B[p, n] over a strip, while some of what is `ahead` is fetched.
-///
-/// # Safety
-/// All pointers of `strip` must be valid as described there, the rows of B for `VECTORS` registers, and `ahead`'s pointers
-/// must be where they were; nobody else may access the `ROWS × live` elements of C; and
-/// `(VECTORS − 1) · LANES < live ≤ VECTORS · LANES`.
-#[inline(always)]
-pub(super) unsafe fn reduce<T: Element, S: Simd<T>, const ROWS: usize, const VECTORS: usize>(
-    simd: S,
-    strip: &Strip<T>,
-    ahead: &mut Ahead<T>,
-) {
-    let last = strip.live - (VECTORS - 1) * S::LANES;
-    let lanes = |v: usize| if v + 1 == VECTORS { last } else { S::LANES };
-    let mut acc = [[simd.splat(T::ZERO); VECTORS]; ROWS];
-    // SAFETY: the pointers are valid as the caller vouches, and only live columns of C are accessed.
-    unsafe {
-        let c = |i: usize, v: usize| strip.c.add(i * strip.c_stride + v * S::LANES);
-        if !strip.first {
-            for i in 0..ROWS {
-                for v in 0..VECTORS {
-                    acc[i][v] = load(simd, c(i, v), lanes(v));
-                }
-            }
-        }
-        let (mut a, mut b) = (strip.a, strip.b);
-        let (mut rest, mut c_next, mut rows_next) = (strip.count, strip.c_next, ROWS);
-        while rest >= UNROLL {
-            ahead.fetch(simd);
-            if rows_next > 0 {
-                simd.prefetch_to_write(c_next);
-                simd.prefetch_to_write(c_next.wrapping_add(strip.live - 1));
-                c_next = c_next.wrapping_add(strip.c_stride);
-                rows_next -= 1;
-            }
-            for _ in 0..UNROLL {
-                outer(simd, (*a).add(strip.a_from), b, &mut acc);
-                (a, b) = (a.add(1), b.add(strip.b_stride));
-            }
-            rest -= UNROLL;
-        }
-        for _ in 0..rest {
-            outer(simd, (*a).add(strip.a_from), b, &mut acc);
-            (a, b) = (a.add(1), b.add(strip.b_stride));
-        }
-        for i in 0..ROWS {
-            for v in 0..VECTORS {
-                store(simd, acc[i][v], c(i, v), lanes(v));
-            }
-        }
-    }
-}
-
-/// One step of a product over pixels, an outer product: C[i, n] += A[i] · B[n].
-///
-/// # Safety
-/// `ROWS` elements must be readable at `a`, `VECTORS` registers at `b`.
-#[inline(always)]
-unsafe fn outer<T: Element, S: Simd<T>, const ROWS: usize, const VECTORS: usize>(
-    simd: S,
-    a: *const T,
-    b: *const T,
-    acc: &mut [[S::V; VECTORS]; ROWS],
-) {
-    let mut row = [simd.splat(T::ZERO); VECTORS];
-    for v in 0..VECTORS {
-        // SAFETY: the caller's promise.
-        row[v] = unsafe { simd.load_ptr(b.add(v * S::LANES)) };
-    }
-    for i in 0..ROWS {
-        // SAFETY: the caller's promise.
-        let x = simd.splat(unsafe { *a.add(i) });
-        for v in 0..VECTORS {
-            acc[i][v] = simd.mul_add(x, row[v], acc[i][v]);
         }
     }
 }
