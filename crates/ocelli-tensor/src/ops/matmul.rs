@@ -1,6 +1,6 @@
 //! Matrix products of rank-2 tensors: `A·B`, `A·Bᵀ` and `Aᵀ·B`.
 
-use super::gemm::gather::{Epilogue, Rows, gather};
+use super::gemm::gather::{Rows, gather_once};
 use super::gemm::reduce::reduce;
 use super::gemm::{Grid, Matrix, Packed, few};
 use crate::{Element, Error, Result, Tensor};
@@ -67,7 +67,7 @@ fn product<T: Element>(a: &Tensor<T>, [m, k, n]: [usize; 3], b: impl FnOnce() ->
         return Tensor::zeros([m, n]);
     }
     let mut out = Tensor::scratch([m, n]);
-    gather(&Grid::rows(m), Rows { data: a.data(), columns: k, k }, &b(), out.data_mut(), Epilogue::NONE);
+    gather_once(&Grid::rows(m), Rows { data: a.data(), columns: k, k }, &b(), out.data_mut());
     out
 }
 

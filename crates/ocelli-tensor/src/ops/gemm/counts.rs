@@ -2,7 +2,7 @@
 //! come without another pass over memory, as do the sums that its gradients need.
 
 use super::gate::Gate;
-use super::pieces::cut;
+use super::pieces::Pieces;
 use crate::Element;
 use crate::memory::Buffer;
 use crate::ops::batch_norm::Part;
@@ -18,7 +18,7 @@ pub(super) const WIDEST: usize = 32;
 /// what passes a gate and its products, Σ g and Σ g (x − mean).
 pub(crate) struct Counts<'a, T: Element> {
     pub gate: Option<Gate<'a, T>>,
-    rows: usize,
+    pieces: Pieces,
     columns: usize,
     centres: Buffer<T>,
     /// A part's sums, then its squares or products.
@@ -26,10 +26,11 @@ pub(crate) struct Counts<'a, T: Element> {
 }
 
 impl<'a, T: Element> Counts<'a, T> {
-    /// Zeros, for `rows` cut into equal parts.
-    pub fn new(rows: usize, parts: usize, columns: usize, gate: Option<Gate<'a, T>>) -> Self {
+    /// Zeros, a part for each chunk of rows.
+    pub(super) fn new(pieces: Pieces, columns: usize, gate: Option<Gate<'a, T>>) -> Self {
+        let parts = pieces.row_chunks;
         let (centres, sums) = (Buffer::scratch(parts * columns), Buffer::zeros(2 * parts * columns));
-        Counts { gate, rows, columns, centres, sums }
+        Counts { gate, pieces, columns, centres, sums }
     }
 
     /// The sums of all parts' rows, then those of the squares or products.
@@ -42,10 +43,9 @@ impl<'a, T: Element> Counts<'a, T> {
     /// What is known of each part.
     pub fn parts(&self) -> impl Iterator<Item = Part<'_, T>> + Clone {
         let centres = self.centres.chunks_exact(self.columns);
-        let parts = centres.len();
         centres.zip(self.sums.chunks_exact(2 * self.columns)).enumerate().map(move |(i, (centre, sums))| {
             let (sums, squares) = sums.split_at(self.columns);
-            Part { rows: cut(self.rows, parts, i).len() as f64, centre, sums, squares }
+            Part { rows: self.pieces.rows(i).len() as f64, centre, sums, squares }
         })
     }
 

@@ -116,6 +116,18 @@ pub(crate) fn gather<T: Element>(grid: &Grid, a: Rows<'_, T>, b: &Packed<T>, out
     }
 }
 
+/// As [`gather`], with all of the grid's targets, of a `b` that was made for this product.
+pub(crate) fn gather_once<T: Element>(grid: &Grid, a: Rows<'_, T>, b: &Packed<T>, out: &mut [T]) {
+    if grid.len() > 0 && b.columns > 0 {
+        let (rows, threads) = (grid.len(), threads::count());
+        let pieces = match b.is_in_place() {
+            true => Pieces::new(rows, a.k, b, TASKS * threads),
+            false => Pieces::of_new(rows, a.k, b, TASKS * threads, threads),
+        };
+        product(grid, a, b, out, Epilogue::NONE, pieces, None);
+    }
+}
+
 /// As [`gather`], of at least one row and column, with sums over all rows, which are cut by shape alone, of the product or
 /// what of it passes a gate. This must [fit](Gate::fits), and the grid have all targets.
 pub(crate) fn gather_counted<'g, T: Element>(
@@ -127,7 +139,7 @@ pub(crate) fn gather_counted<'g, T: Element>(
     gate: Option<Gate<'g, T>>,
 ) -> Counts<'g, T> {
     let pieces = Pieces::new(grid.len(), a.k, b, COUNTED_TASKS).cut_panels(b, TASKS * threads::count());
-    let mut counts = Counts::new(grid.len(), pieces.row_chunks, b.groups * b.columns, gate);
+    let mut counts = Counts::new(pieces, b.groups * b.columns, gate);
     product(grid, a, b, out, epilogue, pieces, Some(&mut counts));
     counts
 }
@@ -161,12 +173,8 @@ fn product<T: Element>(
     assert!(gate.is_none() || !b.is_in_place());
     finish.counts = counts.map(Counts::place);
     let (finish, out) = (Shared(finish), Shared(out));
-    let groups = b.groups * pieces.panel_groups;
-    // Tasks that follow each other are one thread's. They share rows rather than panels: the thread has written these rows
-    // itself, and will read what it makes of them.
-    threads::for_each(pieces.row_chunks * groups, |task| {
-        let (rows_at, task) = (task / groups, task % groups);
-        let (group, panels_at) = (task / pieces.panel_groups, task % pieces.panel_groups);
+    threads::for_each(pieces.row_chunks * b.groups * pieces.panel_groups, |task| {
+        let [rows_at, group, panels_at] = pieces.of_task(task, b.groups);
         let finish = finish.get();
         let task = Task {
             grid,
@@ -179,7 +187,7 @@ fn product<T: Element>(
             gate,
             zeros: &zeros,
             group,
-            rows: cut(rows, pieces.row_chunks, rows_at),
+            rows: pieces.rows(rows_at),
             panels: cut(b.panels(), pieces.panel_groups, panels_at),
         };
         task.run();

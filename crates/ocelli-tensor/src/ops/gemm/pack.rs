@@ -102,17 +102,22 @@ impl<T: Element> Packed<T> {
         Some(Packed { isa, groups: 1, depth, columns, width, panels })
     }
 
-    /// Columns of a tile of the current instruction set.
-    pub fn tile_width() -> usize {
-        struct Width;
-        impl<T: Element> Kernel<T> for Width {
-            type Output = usize;
+    /// Rows and columns of a tile of the current instruction set.
+    pub fn tile() -> [usize; 2] {
+        struct Tile;
+        impl<T: Element> Kernel<T> for Tile {
+            type Output = [usize; 2];
             #[inline(always)]
-            fn run<S: Simd<T>>(self, _: S) -> usize {
-                S::LANES * S::TILE_VECTORS
+            fn run<S: Simd<T>>(self, _: S) -> [usize; 2] {
+                [S::TILE_ROWS, S::LANES * S::TILE_VECTORS]
             }
         }
-        T::dispatch_on(simd::current(), Width)
+        T::dispatch_on(simd::current(), Tile)
+    }
+
+    /// Columns of a tile of the current instruction set.
+    pub fn tile_width() -> usize {
+        Self::tile()[1]
     }
 
     /// Panels of unspecified content.
@@ -227,11 +232,24 @@ impl<T: Element> Source<'_, T> {
     }
 }
 
+fn copy_rows<T: Element, const W: usize>(source: &[T], apart: usize, rows: &mut [T]) {
+    for (k, row) in rows.as_chunks_mut::<W>().0.iter_mut().enumerate() {
+        row.copy_from_slice(&source[k * apart..][..W]);
+    }
+}
+
 /// Copies one tap's rows of a panel, `live` columns each.
 fn copy<T: Element>(source: &[T], at: Matrix, rows: &mut [T], width: usize, live: usize) {
     if at.column == 1 {
-        for (k, row) in rows.chunks_exact_mut(width).enumerate() {
-            row[..live].copy_from_slice(&source[k * at.row..][..live]);
+        match (live == width, width) {
+            (true, 8) => copy_rows::<T, 8>(source, at.row, rows),
+            (true, 16) => copy_rows::<T, 16>(source, at.row, rows),
+            (true, 32) => copy_rows::<T, 32>(source, at.row, rows),
+            _ => {
+                for (k, row) in rows.chunks_exact_mut(width).enumerate() {
+                    row[..live].copy_from_slice(&source[k * at.row..][..live]);
+                }
+            }
         }
         return;
     }

@@ -30,15 +30,41 @@ pub(super) const fn compete<T>(apart: usize) -> bool {
     (apart * size_of::<T>()).is_multiple_of(SET_BYTES)
 }
 
+/// How many times as large as B an A is that threads divide among themselves rather than a B that they have packed.
+const FAR_LARGER: usize = 4;
+/// Rows, in tiles, that are cut into chunks of whole tiles. The chunks of fewer would differ too much.
+const MANY_TILES: usize = 128;
+
 /// How many pieces the rows and the panels are cut into.
+#[derive(Clone, Copy)]
 pub(super) struct Pieces {
+    rows: usize,
+    /// What the chunks' rows are a multiple of, but the last one's.
+    unit: usize,
     pub row_chunks: usize,
     pub panel_groups: usize,
+    /// Whether tasks that follow each other, which are one thread's, share panels rather than rows.
+    panels_first: bool,
 }
 
 impl Pieces {
-    /// At most so many `tasks`, or as many as keep A in the cache.
+    /// At most so many `tasks`, or as many as keep A in the cache. Those that follow each other share rows: the thread has written
+    /// these itself, and will read what it makes of them.
     pub fn new<T: Element>(rows: usize, k: usize, b: &Packed<T>, tasks: usize) -> Self {
+        Self::of_groups(rows, k, b, tasks, 1)
+    }
+
+    /// As [`new`](Self::new), for a `b` that so many threads have just packed. Each multiplies the panels that it has packed, which
+    /// may be in a cache of its own, unless all would read an A that is far larger.
+    pub fn of_new<T: Element>(rows: usize, k: usize, b: &Packed<T>, tasks: usize, threads: usize) -> Self {
+        if rows * k > FAR_LARGER * b.depth * b.columns {
+            return Self::new(rows, k, b, tasks);
+        }
+        Pieces { panels_first: true, ..Self::of_groups(rows, k, b, tasks, threads.min(b.panels())) }
+    }
+
+    /// With so many groups of panels or more.
+    fn of_groups<T: Element>(rows: usize, k: usize, b: &Packed<T>, tasks: usize, mut panel_groups: usize) -> Self {
         let a_bytes = rows * k * size_of::<T>();
         let (macs, b_bytes) = (rows * b.depth * b.columns, b.depth * b.columns * size_of::<T>());
         let wanted = (macs / TASK_MACS).max(b_bytes / TASK_BYTES).clamp(1, tasks).div_ceil(b.groups);
@@ -46,7 +72,6 @@ impl Pieces {
         if row_chunks > EVEN_CHUNKS {
             row_chunks = row_chunks.next_multiple_of(EVEN_CHUNKS);
         }
-        let mut panel_groups = 1;
         // Cutting rows makes every task read all of B, cutting panels all of A: cut what is larger.
         while row_chunks * panel_groups < wanted {
             // Tasks of few rows have few tiles, too few to fetch all of B ahead.
@@ -60,7 +85,25 @@ impl Pieces {
                 break;
             }
         }
-        Pieces { row_chunks, panel_groups }
+        let [tile_rows, _] = Packed::<T>::tile();
+        let unit = if rows >= MANY_TILES * tile_rows { tile_rows } else { 1 };
+        Pieces { rows, unit, row_chunks, panel_groups, panels_first: false }
+    }
+
+    /// The chunk of rows, the group and the panels' group of a task, of which each group has as many.
+    pub fn of_task(&self, task: usize, groups: usize) -> [usize; 3] {
+        let all = groups * self.panel_groups;
+        let [chunk, task] = match self.panels_first {
+            true => [task % self.row_chunks, task / self.row_chunks],
+            false => [task / all, task % all],
+        };
+        [chunk, task / self.panel_groups, task % self.panel_groups]
+    }
+
+    /// The rows of a chunk.
+    pub fn rows(&self, chunk: usize) -> Range<usize> {
+        let units = cut(self.rows.div_ceil(self.unit), self.row_chunks, chunk);
+        self.rows.min(units.start * self.unit)..self.rows.min(units.end * self.unit)
     }
 
     /// With the panels cut further, into so many tasks if there are enough.
