@@ -111,6 +111,7 @@ impl<T: Element> Tensor<T> {
     }
 
     /// All elements, row-major.
+    #[inline]
     pub fn data(&self) -> &[T] {
         &self.buffer
     }

@@ -74,6 +74,7 @@ impl<T> Default for Buffer<T> {
 impl<T: Pod> Deref for Buffer<T> {
     type Target = [T];
 
+    #[inline]
     fn deref(&self) -> &[T] {
         if self.len == 0 {
             return &[];
@@ -83,6 +84,7 @@ impl<T: Pod> Deref for Buffer<T> {
 }
 
 impl<T: Pod> DerefMut for Buffer<T> {
+    #[inline]
     fn deref_mut(&mut self) -> &mut [T] {
         if self.len == 0 {
             return &mut [];

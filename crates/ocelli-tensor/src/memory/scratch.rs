@@ -51,6 +51,7 @@ fn take(idle: &mut Vec<Buffer<u8>>, size: usize) -> Buffer<u8> {
 impl<T: Pod> Deref for Scratch<T> {
     type Target = [T];
 
+    #[inline]
     fn deref(&self) -> &[T] {
         // (Nothing lies nowhere in particular.)
         if self.bytes.is_empty() { &[] } else { bytemuck::cast_slice(&self.bytes) }
@@ -58,6 +59,7 @@ impl<T: Pod> Deref for Scratch<T> {
 }
 
 impl<T: Pod> DerefMut for Scratch<T> {
+    #[inline]
     fn deref_mut(&mut self) -> &mut [T] {
         if self.bytes.is_empty() { &mut [] } else { bytemuck::cast_slice_mut(&mut self.bytes) }
     }

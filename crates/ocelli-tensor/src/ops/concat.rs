@@ -140,10 +140,9 @@ impl<T: Element> Kernel<T> for CopyColumns<'_, T> {
         }
         // What is asked for meanwhile: a page of these columns further on, in whole rows.
         let ahead = [from.columns, to.columns].map(|columns| (64 * S::LINE).div_ceil(width) * columns);
-        let rows = from.data.chunks_exact(from.columns).zip(to.data.chunks_exact_mut(to.columns));
-        for (from_row, to_row) in rows {
-            let from = &from_row[from.first..from.first + width];
-            let to = &mut to_row[to.first..to.first + width];
+        for row in 0..to.data.len() / to.columns {
+            let from = &from.data[row * from.columns + from.first..][..width];
+            let to = &mut to.data[row * to.columns + to.first..][..width];
             for c in (0..width).step_by(S::LANES) {
                 let n = S::LANES.min(width - c);
                 simd.prefetch(from.as_ptr().wrapping_add(c + ahead[0]));

@@ -83,8 +83,9 @@ impl<T: Element> Kernel<T> for Forward<'_, T> {
     fn run<S: Simd<T>>(self, simd: S) {
         let Forward { x, targets, label_smoothing, y, losses } = self;
         let columns = y.len() / losses.len();
-        let rows = x.chunks_exact(columns).zip(y.chunks_exact_mut(columns)).zip(targets).zip(losses);
-        for (((x, y), &target), loss) in rows {
+        for (i, (&target, loss)) in targets.iter().zip(losses).enumerate() {
+            let row = i * columns..(i + 1) * columns;
+            let (x, y) = (&x[row.clone()], &mut y[row]);
             let (max, sum) = exponentials(simd, x, y);
             multiply(simd, y, T::from_f64(1.0 / sum));
             let log_sum = sum.ln();

@@ -141,8 +141,9 @@ impl<T: Element, F: Binary<T>> Kernel<T> for Repeat<'_, T, F> {
     #[inline(always)]
     fn run<S: Simd<T>>(self, simd: S) {
         let Repeat { f, form: Broadcast { middle, columns, along_columns, .. }, first, a, b, y } = self;
-        for (r, (a, y)) in a.chunks_exact(columns).zip(y.chunks_exact_mut(columns)).enumerate() {
-            let outer = (first + r) / middle;
+        for r in 0..y.len() / columns {
+            let row = r * columns..(r + 1) * columns;
+            let (outer, a, y) = ((first + r) / middle, &a[row.clone()], &mut y[row]);
             if along_columns {
                 let b = simd.splat(b[outer]);
                 for c in (0..columns).step_by(S::LANES) {

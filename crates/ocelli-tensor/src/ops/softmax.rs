@@ -69,7 +69,8 @@ impl<T: Element> Kernel<T> for Forward<'_, T> {
     #[inline(always)]
     fn run<S: Simd<T>>(self, simd: S) {
         let Forward { log, columns, x, y } = self;
-        for (x, y) in x.chunks_exact(columns).zip(y.chunks_exact_mut(columns)) {
+        for start in (0..y.len()).step_by(columns) {
+            let (x, y) = (&x[start..start + columns], &mut y[start..start + columns]);
             let (max, sum) = exponentials(simd, x, y);
             if !log {
                 multiply(simd, y, T::from_f64(1.0 / sum));
@@ -100,8 +101,9 @@ pub(crate) fn exponentials<T: Element, S: Simd<T>>(simd: S, x: &[T], y: &mut [T]
         }
     }
     let (x, y) = (xs.remainder(), ys.into_remainder());
-    for (x, y) in x.chunks(S::LANES).zip(y.chunks_mut(S::LANES)) {
-        simd.store_partial(math::exp(simd, simd.sub(simd.load_partial(x), largest)), y);
+    for c in (0..x.len()).step_by(S::LANES) {
+        let n = S::LANES.min(x.len() - c);
+        store(simd, math::exp(simd, simd.sub(load(simd, x, c, n), largest)), y, c, n);
     }
     let rest: f64 = y.iter().map(|y| y.to_f64()).sum();
     (max, simd.reduce_add(simd.add(totals[0], totals[1])).to_f64() + rest)
@@ -153,8 +155,9 @@ impl<T: Element> Kernel<T> for Backward<'_, T> {
     #[inline(always)]
     fn run<S: Simd<T>>(self, simd: S) {
         let Backward { log, columns, y, dy, dx } = self;
-        let rows = y.chunks_exact(columns).zip(dy.chunks_exact(columns)).zip(dx.chunks_exact_mut(columns));
-        for ((y, dy), dx) in rows {
+        for start in (0..y.len()).step_by(columns) {
+            let row = start..start + columns;
+            let (y, dy, dx) = (&y[row.clone()], &dy[row.clone()], &mut dx[row]);
             let mut total = simd.splat(T::ZERO);
             for c in (0..columns).step_by(S::LANES) {
                 let n = S::LANES.min(columns - c);

@@ -172,8 +172,9 @@ impl<T: Element> Kernel<T> for Normalize<'_, T> {
     fn run<S: Simd<T>>(self, simd: S) {
         let Normalize { columns, x, residual, activation, y } = self;
         let len = columns.len();
-        for (r, (x, y)) in x.chunks_exact(len).zip(y.chunks_exact_mut(len)).enumerate() {
-            let residual = residual.map(|residual| &residual[r * len..(r + 1) * len]);
+        for start in (0..y.len()).step_by(len) {
+            let (x, y) = (&x[start..start + len], &mut y[start..start + len]);
+            let residual = residual.map(|residual| &residual[start..start + len]);
             for c in (0..len).step_by(S::LANES) {
                 let n = S::LANES.min(len - c);
                 simd.ask_ahead(y, c);

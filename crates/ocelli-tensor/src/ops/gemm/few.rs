@@ -71,9 +71,10 @@ fn tile_rows<T: Element, S: Simd<T>>(n: usize) -> usize {
 /// tile might compete for one set of the first-level cache.
 #[inline(always)]
 fn copy_columns<T: Element, S: Simd<T>>(simd: S, x: &[T], k: usize, columns: Range<usize>, copy: &mut [T]) {
-    for (copy, x) in copy.chunks_exact_mut(S::LINE).zip(x.chunks_exact(k)) {
-        for (copy, x) in copy.chunks_exact_mut(S::LANES).zip(x[columns.clone()].chunks(S::LANES)) {
-            simd.store(simd.load_partial(x), copy);
+    for i in 0..copy.len() / S::LINE {
+        let x = &x[i * k..][columns.clone()];
+        for c in (0..x.len()).step_by(S::LANES) {
+            simd.store(simd.load_partial(&x[c..]), &mut copy[i * S::LINE + c..]);
         }
     }
 }

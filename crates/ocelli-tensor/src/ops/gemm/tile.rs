@@ -200,7 +200,9 @@ pub(super) unsafe fn gather<
             self::finish(simd, finish, block, &mut acc, last);
         }
         if let Some((_, aside)) = gate {
-            out = std::array::from_fn(|i| aside.add(i * WIDEST));
+            for (i, out) in out.iter_mut().enumerate() {
+                *out = aside.add(i * WIDEST);
+            }
         } else if let Some((lines, first)) = &mut block.counts {
             lines.add(simd, &acc, *first);
         }

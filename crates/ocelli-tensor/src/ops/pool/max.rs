@@ -227,14 +227,17 @@ impl<T: Element, I: Index> Kernel<T> for Forward<'_, T, I> {
         let Geometry { window, output: [oh, _], channels, .. } = geometry;
         let row = geometry.output_row();
         let mut taps = Taps::new(geometry);
-        for (r, (y, argmax)) in y.chunks_exact_mut(row).zip(argmax.chunks_exact_mut(row)).enumerate() {
+        for r in 0..y.len() / row {
             let (image, oy) = ((first + r) / oh, (first + r) % oh);
+            let (y, argmax) = (&mut y[r * row..][..row], &mut argmax[r * row..][..row]);
             let x = &x[image * geometry.image()..][..geometry.image()];
+            taps.start_row(oy);
             let mut largest = simd.splat(T::NEG_INFINITY);
             // The input rows that the next row is the first to read: they, and its outputs, are fetched meanwhile.
             let ahead = oy * window.stride[0] + window.extent(0) - window.padding.top;
-            for (ox, (y, argmax)) in y.chunks_exact_mut(channels).zip(argmax.chunks_exact_mut(channels)).enumerate() {
-                let (base, taps) = taps.of(oy, ox);
+            for ox in 0..row / channels {
+                let (y, argmax) = (&mut y[ox * channels..][..channels], &mut argmax[ox * channels..][..channels]);
+                let (base, taps) = taps.of(ox);
                 let pixel = Pixel { x: &x[base..], taps };
                 let mut c = 0;
                 while c + 4 * S::LANES <= channels {
@@ -253,7 +256,7 @@ impl<T: Element, I: Index> Kernel<T> for Forward<'_, T, I> {
                 fetch(simd, y.as_ptr().wrapping_add(geometry.output_row()), channels);
             }
             if simd.reduce_max(largest) == -T::NEG_INFINITY {
-                row_with_nan(x, &mut taps, oy, y, argmax);
+                row_with_nan(x, &mut taps, y, argmax);
             }
         }
     }
@@ -310,10 +313,10 @@ fn first_index<T: Element>(taps: &[Tap]) -> T {
 }
 
 /// A row of outputs in which an infinity or a NaN was seen: rare, and so in plain loops.
-fn row_with_nan<T: Element, I: Index>(x: &[T], taps: &mut Taps, oy: usize, y: &mut [T], argmax: &mut [I]) {
+fn row_with_nan<T: Element, I: Index>(x: &[T], taps: &mut Taps, y: &mut [T], argmax: &mut [I]) {
     let channels = taps.geometry.channels;
     for (i, (y, place)) in y.iter_mut().zip(argmax).enumerate() {
-        let (base, taps) = taps.of(oy, i / channels);
+        let (base, taps) = taps.of(i / channels);
         (*y, *place) = (T::NEG_INFINITY, I::from_lane(first_index::<T>(taps)));
         for tap in taps {
             let v = x[base + tap.offset + i % channels];

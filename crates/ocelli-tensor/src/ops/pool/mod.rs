@@ -16,6 +16,8 @@ pub use average::{avg_pool2d, avg_pool2d_backward, avg_pool2d_into};
 pub use bytes::max_pool2d_bytes;
 pub use max::{Argmax, max_pool2d, max_pool2d_backward, max_pool2d_values, max_pool2d_values_into};
 
+use std::ops::Range;
+
 use bytemuck::{Pod, Zeroable};
 
 use super::window::Window;
@@ -106,9 +108,14 @@ fn index<T: Element>(tap: usize) -> T {
     }
 }
 
-/// Enumerates the taps of output pixels.
+/// Enumerates the taps of output pixels, row by row.
 struct Taps {
     geometry: Geometry,
+    /// The output columns whose windows lie inside of the input's width.
+    inner: Range<usize>,
+    /// The row of output pixels, and whether their windows lie inside of the input's height.
+    oy: usize,
+    is_inner_row: bool,
     /// The taps of a pixel whose window lies inside of the input, counted from its first tap.
     all: Scratch<Tap>,
     /// Room for those of a pixel at the border, counted from the image's first element.
@@ -123,26 +130,45 @@ impl Taps {
             let (ky, kx) = (number / kw, number % kw);
             *tap = Tap { offset: ky * dilation[0] * geometry.input_row() + kx * dilation[1] * channels, number };
         }
-        Taps { geometry, all, some: Scratch::new(kh * kw) }
+        let Geometry { window, input: [_, w], output: [_, ow], .. } = geometry;
+        let (stride, before) = (window.stride[1], window.padding.left);
+        let room = (w + before).checked_sub(window.extent(1));
+        let inner = before.div_ceil(stride)..room.map_or(0, |room| ow.min(room / stride + 1));
+        Taps { geometry, inner, oy: 0, is_inner_row: false, all, some: Scratch::new(kh * kw) }
     }
 
-    /// The base, an element of the image, and the taps of output pixel `oy, ox`: all that lie inside of the input, in
+    /// Goes to a row of output pixels.
+    fn start_row(&mut self, oy: usize) {
+        let Geometry { window, input: [h, _], .. } = self.geometry;
+        (self.oy, self.is_inner_row) = (oy, window.inside(0, oy, h).len() == window.kernel_size[0]);
+    }
+
+    /// The base, an element of the image, and the taps of the row's output pixel `ox`: all that lie inside of the input, in
     /// the window's order.
-    #[inline]
-    fn of(&mut self, oy: usize, ox: usize) -> (usize, &[Tap]) {
-        let Geometry { window, input: [h, w], channels, .. } = self.geometry;
-        let (ys, xs) = (window.inside(0, oy, h), window.inside(1, ox, w));
-        let [kh, kw] = window.kernel_size;
-        let start = |ky, kx| (window.position(0, oy, ky) * w + window.position(1, ox, kx)) * channels;
-        if ys.len() == kh && xs.len() == kw {
-            return (start(0, 0), &self.all);
+    #[inline(always)]
+    fn of(&mut self, ox: usize) -> (usize, &[Tap]) {
+        if self.is_inner_row && self.inner.contains(&ox) {
+            (self.start(ox, [0, 0]), &self.all)
+        } else {
+            self.of_border(ox)
         }
-        let some = &mut self.some[..ys.len() * xs.len()];
-        for (row, ky) in some.chunks_exact_mut(xs.len().max(1)).zip(ys) {
-            for (tap, kx) in row.iter_mut().zip(xs.clone()) {
-                *tap = Tap { offset: start(ky, kx), number: ky * kw + kx };
-            }
+    }
+
+    fn of_border(&mut self, ox: usize) -> (usize, &[Tap]) {
+        let Geometry { window, input: [h, w], .. } = self.geometry;
+        let (ys, xs) = (window.inside(0, self.oy, h), window.inside(1, ox, w));
+        let count = ys.len() * xs.len();
+        let taps = ys.flat_map(|ky| xs.clone().map(move |kx| [ky, kx]));
+        for (i, [ky, kx]) in taps.enumerate() {
+            self.some[i] = Tap { offset: self.start(ox, [ky, kx]), number: ky * window.kernel_size[1] + kx };
         }
-        (0, some)
+        (0, &self.some[..count])
+    }
+
+    /// Where a tap of the row's output pixel `ox` has its channels in the image.
+    #[inline(always)]
+    fn start(&self, ox: usize, [ky, kx]: [usize; 2]) -> usize {
+        let Geometry { window, input: [_, w], channels, .. } = self.geometry;
+        (window.position(0, self.oy, ky) * w + window.position(1, ox, kx)) * channels
     }
 }

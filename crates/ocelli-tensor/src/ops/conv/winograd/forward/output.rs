@@ -72,7 +72,8 @@ impl Window {
         let mut half = [[zero; IN]; OUT];
         let Epilogue { bias, residual, clamp, curve, onto, .. } = pass.epilogue;
         // Without a clamp: what leaves every number as it is.
-        let [low, high] = clamp.unwrap_or([T::NEG_INFINITY, -T::NEG_INFINITY]).map(|bound| simd.splat(bound));
+        let [low, high] = clamp.unwrap_or([T::NEG_INFINITY, -T::NEG_INFINITY]);
+        let (low, high) = (simd.splat(low), simd.splat(high));
         // SAFETY: the caller's promise; bias and residual are as long as the output's channels and elements (checked in
         // `forward`).
         unsafe {
