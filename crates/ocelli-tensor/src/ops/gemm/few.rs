@@ -171,8 +171,9 @@ impl<T: Element> Kernel<T> for Sums<'_, T> {
             } else {
                 self.x[row..].as_ptr()
             };
-            for (panel, y) in self.panels.clone().zip(self.sums.chunks_exact_mut(m * width)) {
-                let column = panel * width;
+            for panel in self.panels.clone() {
+                let (column, y) =
+                    (panel * width, &mut self.sums[(panel - self.panels.start) * m * width..][..m * width]);
                 let (live, w) = (width.min(n - column), self.w[row * n + column..].as_ptr());
                 let (vectors, y, on) = (live.div_ceil(S::LANES), y.as_mut_ptr(), tile.start > 0);
                 // SAFETY: x, w and y have the sizes that `sums` checked, copies of x a line for each of its m rows, and the tile
