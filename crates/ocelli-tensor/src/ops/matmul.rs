@@ -126,6 +126,18 @@ mod tests {
     }
 
     #[test]
+    fn a_column_of_nan_stays_alone() {
+        for n in [17, 33, 40, 100] {
+            let a = random::<f32>([20, 30], 1);
+            let b = Tensor::from_fn([30, n], |i| if i % n == 0 { f32::NAN } else { 1.0 });
+            for &isa in simd::available() {
+                let y = simd::with_isa(isa, || matmul(&a, &b).unwrap());
+                assert!(y.data().iter().enumerate().all(|(i, y)| y.is_nan() == (i % n == 0)), "{isa:?} {n}");
+            }
+        }
+    }
+
+    #[test]
     fn empty_products_are_zeros() {
         let product = matmul(&Tensor::<f32>::zeros([3, 0]), &Tensor::zeros([0, 2])).unwrap();
         assert_eq!(product, Tensor::zeros([3, 2]));
@@ -145,10 +157,12 @@ mod tests {
     fn same_bits_for_any_number_of_threads() {
         let (a, b) = (random::<f32>([500, 300], 1), random([300, 200], 2));
         let c = random([500, 200], 3);
+        // Chunks of whole tiles, and panels that are multiplied by the thread that packs them.
+        let (many, wide) = (random::<f32>([1000, 60], 4), random([60, 1024], 5));
         let results: Vec<_> = [1, 2, 3, 8]
             .map(|n| {
                 threads::set(n);
-                (matmul(&a, &b).unwrap(), matmul_tn(&a, &c).unwrap())
+                (matmul(&a, &b).unwrap(), matmul_tn(&a, &c).unwrap(), matmul(&many, &wide).unwrap())
             })
             .into();
         threads::set(0);

@@ -170,7 +170,8 @@ fn product<T: Element>(
     let gate = counts.as_ref().and_then(|counts| counts.gate);
     // Its rows are the grid's.
     assert!(gate.is_none_or(|gate| grid.size == grid.target && gate.fits(rows, out_columns, b.width)));
-    assert!(gate.is_none() || !b.is_in_place());
+    // What lies in place may take a block more, and only whole products are made with it.
+    assert!(!b.is_in_place() || gate.is_none() && grid.taps.len() == 1 && !epilogue.onto);
     finish.counts = counts.map(Counts::place);
     let (finish, out) = (Shared(finish), Shared(out));
     threads::for_each(pieces.row_chunks * b.groups * pieces.panel_groups, |task| {
@@ -298,8 +299,10 @@ impl<T: Element, N: Number<T>, const GATED: bool> Kernel<T> for Tiles<'_, T, N, 
             let to = k.min(from + span);
             for panel in panels.clone() {
                 for tap in (0..taps).step_by(tap_block) {
-                    for k_start in (from..to).step_by(k_block) {
-                        let (tap_end, k_end) = (taps.min(tap + tap_block), to.min(k_start + k_block));
+                    let mut k_start = from;
+                    while k_start < to {
+                        let tap_end = taps.min(tap + tap_block);
+                        let k_end = N::end(self.0.b, panel, k_start, to.min(k_start + k_block));
                         let next = if k_end < to {
                             [panel, tap, k_end]
                         } else if tap_end < taps {
@@ -313,6 +316,7 @@ impl<T: Element, N: Number<T>, const GATED: bool> Kernel<T> for Tiles<'_, T, N, 
                             [if panels.end < self.0.b.panels() { panels.end } else { 0 }, 0, 0]
                         };
                         self.block(simd, panel, tap..tap_end, k_start..k_end, self.b_rows(next));
+                        k_start = k_end;
                     }
                 }
             }
@@ -324,8 +328,8 @@ impl<T: Element, N: Number<T>, const GATED: bool> Tiles<'_, T, N, GATED> {
     /// The rows of B from some tap and `k` of a panel on, and how far apart they lie.
     fn b_rows(&self, [panel, tap, k]: [usize; 3]) -> (*const N, usize) {
         let Panels { b, group, k: depth, .. } = self.0;
-        let (numbers, apart) = N::rows(b, group, panel);
-        (numbers[(tap * depth + k) * apart..].as_ptr(), apart)
+        let (numbers, apart) = N::rows(b, group, panel, tap * depth + k);
+        (numbers.as_ptr(), apart)
     }
 
     /// All rows times a block of a panel, while the rows of B at `b_next` are fetched.

@@ -11,8 +11,14 @@ pub(crate) trait Number<T: Element>: Copy {
     /// Whether rows of a panel may lie further apart than a panel's width.
     const APART: bool = false;
 
-    /// The numbers from the first row of a panel on, and how far apart its rows lie.
-    fn rows(b: &Packed<T>, group: usize, panel: usize) -> (&[Self], usize);
+    /// The numbers from some row of a panel on, and how far apart its rows lie.
+    fn rows(b: &Packed<T>, group: usize, panel: usize, row: usize) -> (&[Self], usize);
+
+    /// Where the rows of a panel end, at most at `end`, that follow some row in the same memory.
+    #[inline(always)]
+    fn end(_b: &Packed<T>, _panel: usize, _row: usize, end: usize) -> usize {
+        end
+    }
 
     /// Reads a register.
     ///
@@ -23,8 +29,8 @@ pub(crate) trait Number<T: Element>: Copy {
 
 impl<T: Element> Number<T> for T {
     #[inline(always)]
-    fn rows(b: &Packed<T>, group: usize, panel: usize) -> (&[T], usize) {
-        (b.panel(group, panel), b.width)
+    fn rows(b: &Packed<T>, group: usize, panel: usize, row: usize) -> (&[T], usize) {
+        (&b.panel(group, panel)[row * b.width..], b.width)
     }
 
     #[inline(always)]
@@ -36,8 +42,8 @@ impl<T: Element> Number<T> for T {
 
 impl<T: Element> Number<T> for f16 {
     #[inline(always)]
-    fn rows(b: &Packed<T>, group: usize, panel: usize) -> (&[f16], usize) {
-        (b.halved_panel(group, panel), b.width)
+    fn rows(b: &Packed<T>, group: usize, panel: usize, row: usize) -> (&[f16], usize) {
+        (&b.halved_panel(group, panel)[row * b.width..], b.width)
     }
 
     #[inline(always)]
@@ -56,9 +62,14 @@ impl<T: Element> Number<T> for InPlace<T> {
     const APART: bool = true;
 
     #[inline(always)]
-    fn rows(b: &Packed<T>, _: usize, panel: usize) -> (&[InPlace<T>], usize) {
-        let (numbers, apart) = b.lying_rows(panel);
+    fn rows(b: &Packed<T>, _: usize, panel: usize, row: usize) -> (&[InPlace<T>], usize) {
+        let (numbers, apart) = b.lying_rows(panel, row);
         (bytemuck::TransparentWrapper::wrap_slice(numbers), apart)
+    }
+
+    #[inline(always)]
+    fn end(b: &Packed<T>, panel: usize, row: usize, end: usize) -> usize {
+        end.min(b.lying_end(panel, row))
     }
 
     #[inline(always)]

@@ -58,10 +58,11 @@ pub struct Packed<T: Element> {
 enum Panels<T: Element> {
     Whole(Tensor<T>),
     Halves(Halves),
-    /// The only group's matrix itself, and the panel of its last columns if they are not enough for one.
+    /// The only group's matrix itself. A row of the last panel is read on into the next row of the matrix, if its columns are not
+    /// enough for a panel; so the last rows of that panel, behind which there is not enough to read, are copied.
     Lying {
         matrix: Tensor<T>,
-        last: Option<Tensor<T>>,
+        tail: Tensor<T>,
     },
 }
 
@@ -92,13 +93,16 @@ impl<T: Element> Packed<T> {
         }
         let (isa, width) = (simd::current(), Self::tile_width());
         let at = Matrix::of_rows(columns);
-        let source = Source { numbers: matrix.data(), at, groups: 1, taps: &[0], k: depth, columns };
-        let last = (!columns.is_multiple_of(width)).then(|| {
-            let mut last = Tensor::scratch([depth, width]);
-            source.copy(columns / width, last.data_mut(), width);
-            last
-        });
-        let panels = Panels::Lying { matrix: matrix.clone(), last };
+        let last = columns.div_ceil(width).saturating_sub(1);
+        // So many rows of the last panel are whole within the matrix.
+        let whole = matrix.len().checked_sub((last + 1) * width).map_or(0, |room| room / columns + 1).min(depth);
+        let rest = &matrix.data()[whole * columns..];
+        let mut tail = Tensor::scratch([depth - whole, width]);
+        if whole < depth {
+            let source = Source { numbers: rest, at, groups: 1, taps: &[0], k: depth - whole, columns };
+            source.copy(last, tail.data_mut(), width);
+        }
+        let panels = Panels::Lying { matrix: matrix.clone(), tail };
         Some(Packed { isa, groups: 1, depth, columns, width, panels })
     }
 
@@ -144,12 +148,27 @@ impl<T: Element> Packed<T> {
         self.panels() * self.groups * self.depth * self.width
     }
 
-    /// Of a matrix in place, the elements from the first row of a panel on, and how far apart its rows lie.
-    pub fn lying_rows(&self, panel: usize) -> (&[T], usize) {
+    /// Of a matrix in place, the elements from some row of a panel on, and how far apart its rows lie, up to
+    /// [`lying_end`](Self::lying_end).
+    pub fn lying_rows(&self, panel: usize, row: usize) -> (&[T], usize) {
+        let Panels::Lying { matrix, tail } = &self.panels else { unreachable!("the operand is packed") };
+        match row.checked_sub(self.copied_from(panel)) {
+            Some(row) => (&tail.data()[row * self.width..], self.width),
+            None => (&matrix.data()[row * self.columns + panel * self.width..], self.columns),
+        }
+    }
+
+    /// Where the rows of a panel end that follow some row in the same memory.
+    pub fn lying_end(&self, panel: usize, row: usize) -> usize {
+        let from = self.copied_from(panel);
+        if row < from { from } else { self.depth }
+    }
+
+    /// The first row of a panel of a matrix in place that is copied.
+    fn copied_from(&self, panel: usize) -> usize {
         match &self.panels {
-            Panels::Lying { last: Some(last), .. } if panel == self.columns / self.width => (last.data(), self.width),
-            Panels::Lying { matrix, .. } => (&matrix.data()[panel * self.width..], self.columns),
-            _ => unreachable!("the operand is packed"),
+            Panels::Lying { tail, .. } if panel + 1 == self.panels() => self.depth - tail.shape()[0],
+            _ => self.depth,
         }
     }
 

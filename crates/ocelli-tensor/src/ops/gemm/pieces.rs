@@ -162,6 +162,31 @@ mod tests {
     use super::*;
 
     #[test]
+    fn tasks_are_all_rows_times_all_panels() {
+        for [rows, k, columns] in [[1, 1, 1], [100, 64, 200], [1000, 64, 1024], [5000, 300, 70], [2000, 1024, 1024]] {
+            for threads in [1, 2, 3, 16] {
+                let b = Packed::<f32>::scratch(2, k, columns);
+                let pieces = [
+                    Pieces::new(rows, k, &b, TASKS * threads),
+                    Pieces::new(rows, k, &b, COUNTED_TASKS).cut_panels(&b, TASKS * threads),
+                    Pieces::of_new(rows, k, &b, TASKS * threads, threads),
+                ];
+                for pieces in pieces {
+                    let chunks = Vec::from_iter((0..pieces.row_chunks).map(|chunk| pieces.rows(chunk)));
+                    assert!(chunks.iter().all(|chunk| !chunk.is_empty()));
+                    assert_eq!(Vec::from_iter(chunks.into_iter().flatten()), Vec::from_iter(0..rows));
+                    let tasks = pieces.row_chunks * b.groups * pieces.panel_groups;
+                    let mut seen = Vec::from_iter((0..tasks).map(|task| pieces.of_task(task, b.groups)));
+                    seen.sort_unstable();
+                    seen.dedup();
+                    assert_eq!(seen.len(), tasks);
+                    assert!(seen.last().unwrap() == &[pieces.row_chunks - 1, 1, pieces.panel_groups - 1]);
+                }
+            }
+        }
+    }
+
+    #[test]
     fn cuts_are_the_pieces_of_cut() {
         for n in 0..60 {
             for pieces in 0..20 {
