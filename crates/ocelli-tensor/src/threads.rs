@@ -17,7 +17,8 @@ static POOL: RwLock<Option<Arc<ThreadPool>>> = RwLock::new(None);
 /// The size of the pool, which every kernel asks for, without its lock; 0 before there is one.
 static COUNT: AtomicUsize = AtomicUsize::new(0);
 
-/// Sets the number of threads that kernels use from now on; 0 means one for every processor.
+/// Sets the number of threads that a kernel uses from now on; 0 means one for every processor. Threads of a program that call
+/// kernels at once share those of the pool, and each works on its own kernel beside them unless it is [`install`]ed.
 pub fn set(threads: usize) {
     let mut pool = POOL.write().unwrap_or_else(|e| e.into_inner());
     *pool = Some(build(threads));

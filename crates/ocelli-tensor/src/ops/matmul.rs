@@ -158,7 +158,7 @@ mod tests {
         let (a, b) = (random::<f32>([500, 300], 1), random([300, 200], 2));
         let c = random([500, 200], 3);
         // Chunks of whole tiles, and panels that are multiplied by the thread that packs them.
-        let (many, wide) = (random::<f32>([1000, 60], 4), random([60, 1024], 5));
+        let (many, wide) = (random::<f32>([2000, 60], 4), random([60, 1024], 5));
         let results: Vec<_> = [1, 2, 3, 8]
             .map(|n| {
                 threads::set(n);

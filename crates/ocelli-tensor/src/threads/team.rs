@@ -54,10 +54,10 @@ pub(super) fn share<I: Iterator + Send>(
     match pool {
         None => drop(rayon::join(|| team.work_and_wait(), || team.spread(threads - 1))),
         Some(pool) => pool.in_place_scope(|scope| {
-            for i in 1..threads {
-                let team = &team;
-                scope.spawn(move |_| {
-                    team.work(i);
+            for _ in 1..threads {
+                scope.spawn(|_| {
+                    // The first part is the caller's.
+                    team.work(1 + own_part() % (used - 1));
                     team.gone.fetch_add(1, Ordering::Release);
                 });
             }

@@ -13,6 +13,7 @@ use std::ops::Range;
 
 use super::bend::bend;
 use super::counts::{Counting, Counts, WIDEST};
+pub(crate) use super::epilogue::{ColumnSlice, Epilogue};
 use super::gate::{self, Gate};
 use super::grid::Pixels;
 use super::number::Number;
@@ -21,13 +22,14 @@ pub use super::tile::Finish;
 use super::tile::{self, Block, MOST_ROWS, with_tile};
 use super::{Grid, Packed, Shared, pointers};
 use crate::memory::Scratch;
-use crate::ops::Activation;
 use crate::simd::{Kernel, Simd};
 use crate::{Element, threads};
 
-/// Rows of a panel that are multiplied at a time: in `f32`, 64 KiB with AVX-512 and 32 with AVX2. They are read in order, so that
+/// Rows of a panel that are multiplied at a time: in `f32`, 128 KiB with AVX-512 and 64 with AVX2. They are read in order, so that
 /// what the first-level cache does not hold comes from the second in time; a smaller block would load and store C more often.
-const DEPTH: usize = 512;
+const DEPTH: usize = 1024;
+/// As many of one that is read in place: its lines share the sets of the caches less evenly.
+const DEPTH_IN_PLACE: usize = 512;
 
 /// Rows of A whose lines a set of the first-level cache holds beside one of B.
 const SET_ROWS: usize = 7;
@@ -40,73 +42,6 @@ pub(crate) struct Rows<'a, T> {
     pub k: usize,
 }
 
-/// What follows the product: `curve(clamp(C + bias + residual))`.
-#[derive(Clone, Copy)]
-pub(crate) struct Epilogue<'a, T> {
-    /// One number a column of the output.
-    pub bias: Option<&'a [T]>,
-    /// A tensor of the output's shape.
-    pub residual: Option<&'a [T]>,
-    /// Lowest and highest result.
-    pub clamp: Option<[T; 2]>,
-    /// An activation that is no clamp.
-    pub curve: Option<Activation>,
-    /// Whether C starts at what the output holds rather than at zero.
-    pub onto: bool,
-    /// Where the results lie in the output's rows, if these have other columns too. There is no residual then.
-    pub slice: Option<ColumnSlice>,
-}
-
-/// The columns of wider rows from `first` on.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct ColumnSlice {
-    pub columns: usize,
-    pub first: usize,
-}
-
-impl ColumnSlice {
-    /// All of so many columns.
-    pub fn whole(columns: usize) -> Self {
-        ColumnSlice { columns, first: 0 }
-    }
-}
-
-impl<T> Epilogue<'_, T> {
-    /// Nothing.
-    pub const NONE: Self = Epilogue { bias: None, residual: None, clamp: None, curve: None, onto: false, slice: None };
-    /// The product is added to what the output holds.
-    pub const ONTO: Self = Epilogue { onto: true, ..Self::NONE };
-}
-
-impl<T: Copy> Epilogue<'_, T> {
-    /// For `len` elements of the output from element `start` on.
-    pub fn part(&self, start: usize, len: usize) -> Self {
-        Epilogue { residual: self.residual.map(|residual| &residual[start..][..len]), ..*self }
-    }
-
-    /// Where `columns` results lie in an output of so many rows and `len` elements, which fit it.
-    pub fn slice_of(&self, columns: usize, rows: usize, len: usize) -> ColumnSlice {
-        let slice = self.slice.unwrap_or(ColumnSlice::whole(columns));
-        assert!(columns <= slice.columns && slice.first <= slice.columns - columns, "the rows have the columns");
-        assert_eq!(len, rows * slice.columns, "the output has the rows");
-        assert!(self.bias.is_none_or(|bias| bias.len() == columns), "a number a column");
-        assert!(self.residual.is_none_or(|residual| self.slice.is_none() && residual.len() == len));
-        slice
-    }
-
-    /// As the tiles take it.
-    pub fn finish(&self) -> Finish<T> {
-        let null = std::ptr::null();
-        Finish {
-            bias: self.bias.map_or(null, <[T]>::as_ptr),
-            residual: self.residual.map_or(null, <[T]>::as_ptr),
-            clamp: self.clamp,
-            curve: self.curve,
-            counts: None,
-        }
-    }
-}
-
 /// Writes the product of gathered rows of `a` with `b` to the grid's targets in `out`, whose rows have `groups ·
 /// b.columns` elements, or to a slice of its columns if the epilogue says so.
 pub(crate) fn gather<T: Element>(grid: &Grid, a: Rows<'_, T>, b: &Packed<T>, out: &mut [T], epilogue: Epilogue<'_, T>) {
@@ -116,7 +51,7 @@ pub(crate) fn gather<T: Element>(grid: &Grid, a: Rows<'_, T>, b: &Packed<T>, out
     }
 }
 
-/// As [`gather`], with all of the grid's targets, of a `b` that was made for this product.
+/// As [`gather`], with all of the grid's targets and nothing that follows the product, of a `b` that was made for it.
 pub(crate) fn gather_once<T: Element>(grid: &Grid, a: Rows<'_, T>, b: &Packed<T>, out: &mut [T]) {
     if grid.len() > 0 && b.columns > 0 {
         let (rows, threads) = (grid.len(), threads::count());
@@ -170,7 +105,7 @@ fn product<T: Element>(
     let gate = counts.as_ref().and_then(|counts| counts.gate);
     // Its rows are the grid's.
     assert!(gate.is_none_or(|gate| grid.size == grid.target && gate.fits(rows, out_columns, b.width)));
-    // What lies in place may take a block more, and only whole products are made with it.
+    // The rows of what lies in place end within its only tap, which may take a block more than the depth has.
     assert!(!b.is_in_place() || gate.is_none() && grid.taps.len() == 1 && !epilogue.onto);
     finish.counts = counts.map(Counts::place);
     let (finish, out) = (Shared(finish), Shared(out));
@@ -190,6 +125,7 @@ fn product<T: Element>(
             group,
             rows: pieces.rows(rows_at),
             panels: cut(b.panels(), pieces.panel_groups, panels_at),
+            next: pieces.panel_after(rows_at, panels_at, b.panels()),
         };
         task.run();
     });
@@ -209,6 +145,7 @@ struct Task<'a, T: Element> {
     group: usize,
     rows: Range<usize>,
     panels: Range<usize>,
+    next: usize,
 }
 
 impl<T: Element> Task<'_, T> {
@@ -229,6 +166,7 @@ impl<T: Element> Task<'_, T> {
             b: self.b,
             group: self.group,
             panels: self.panels,
+            next: self.next,
             out: self.out,
             column: self.group * self.b.columns,
             onto: self.onto,
@@ -254,6 +192,8 @@ pub struct Panels<'a, T: Element> {
     pub b: &'a Packed<T>,
     pub group: usize,
     pub panels: Range<usize>,
+    /// The panel that the next task begins with.
+    pub next: usize,
     pub out: *mut T,
     /// Where the first panel's columns lie in a row of `out`.
     pub column: usize,
@@ -292,7 +232,8 @@ impl<T: Element, N: Number<T>, const GATED: bool> Kernel<T> for Tiles<'_, T, N, 
     fn run<S: Simd<T>>(self, simd: S) {
         let Panels { taps, k, ref panels, .. } = self.0;
         // A block is some whole taps, or a part of one.
-        let (tap_block, k_block) = ((DEPTH / k).max(1), k.min(DEPTH));
+        let depth = if N::APART { DEPTH_IN_PLACE } else { DEPTH };
+        let (tap_block, k_block) = ((depth / k).max(1), k.min(depth));
         let row_bytes = self.0.targets.len() * size_of::<T>();
         let span = (ROWS_BYTES / row_bytes.max(1) / k_block).max(1) * k_block;
         for from in (0..k).step_by(span) {
@@ -301,9 +242,10 @@ impl<T: Element, N: Number<T>, const GATED: bool> Kernel<T> for Tiles<'_, T, N, 
                 for tap in (0..taps).step_by(tap_block) {
                     let mut k_start = from;
                     while k_start < to {
-                        let tap_end = taps.min(tap + tap_block);
-                        let k_end = N::end(self.0.b, panel, k_start, to.min(k_start + k_block));
-                        let next = if k_end < to {
+                        let (tap_end, end) = (taps.min(tap + tap_block), to.min(k_start + k_block));
+                        let k_end = N::end(self.0.b, panel, k_start, end);
+                        // What follows a block that ends early are few rows, not worth fetching.
+                        let next = if k_end < to && k_end == end {
                             [panel, tap, k_end]
                         } else if tap_end < taps {
                             [panel, tap_end, from]
@@ -312,8 +254,7 @@ impl<T: Element, N: Number<T>, const GATED: bool> Kernel<T> for Tiles<'_, T, N, 
                         } else if to < k {
                             [panels.start, 0, to]
                         } else {
-                            // The next task's: the same rows times the next panels, or other rows times the first.
-                            [if panels.end < self.0.b.panels() { panels.end } else { 0 }, 0, 0]
+                            [self.0.next, 0, 0]
                         };
                         self.block(simd, panel, tap..tap_end, k_start..k_end, self.b_rows(next));
                         k_start = k_end;
@@ -383,8 +324,8 @@ impl<T: Element, N: Number<T>, const GATED: bool> Tiles<'_, T, N, GATED> {
             };
             fetcher = if fetcher + 1 == fetchers { 0 } else { fetcher + 1 };
             // SAFETY: the promise made to `Panels::run`; with one tap there are `rows` sources, and from `a_ahead` on as many as
-            // the tile fetches; a panel has `taps · k` rows of whole registers, `b_row` apart; `vectors` is chosen by `live`; and
-            // counts have the output's columns, of which each panel has its own.
+            // the tile fetches; a panel has `taps · k` rows of whole registers, `b_row` apart (in place, those up to `Number::end`);
+            // `vectors` is chosen by `live`; and counts have the output's columns, of which each panel has its own.
             unsafe {
                 with_tile!(S, tile.len(), vectors, |R, V| tile::gather::<T, N, S, R, V, GATED>(simd, &mut block));
                 if let (Some(gate), Some((lines, _))) = (rows_of_gate, &mut block.counts) {

@@ -16,6 +16,7 @@ mod ahead;
 mod bend;
 pub(crate) mod compact;
 pub(crate) mod counts;
+mod epilogue;
 pub(crate) mod few;
 pub(crate) mod gate;
 pub(crate) mod gather;

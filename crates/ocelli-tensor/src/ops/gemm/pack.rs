@@ -106,8 +106,8 @@ impl<T: Element> Packed<T> {
         Some(Packed { isa, groups: 1, depth, columns, width, panels })
     }
 
-    /// Rows and columns of a tile of the current instruction set.
-    pub fn tile() -> [usize; 2] {
+    /// Rows and columns of a tile of an instruction set.
+    pub fn tile(isa: Isa) -> [usize; 2] {
         struct Tile;
         impl<T: Element> Kernel<T> for Tile {
             type Output = [usize; 2];
@@ -116,12 +116,12 @@ impl<T: Element> Packed<T> {
                 [S::TILE_ROWS, S::LANES * S::TILE_VECTORS]
             }
         }
-        T::dispatch_on(simd::current(), Tile)
+        T::dispatch_on(isa, Tile)
     }
 
     /// Columns of a tile of the current instruction set.
     pub fn tile_width() -> usize {
-        Self::tile()[1]
+        Self::tile(simd::current())[1]
     }
 
     /// Panels of unspecified content.
@@ -149,7 +149,7 @@ impl<T: Element> Packed<T> {
     }
 
     /// Of a matrix in place, the elements from some row of a panel on, and how far apart its rows lie, up to
-    /// [`lying_end`](Self::lying_end).
+    /// [`lying_end`](Self::lying_end): as many in each as a panel is wide, though some may be another row's.
     pub fn lying_rows(&self, panel: usize, row: usize) -> (&[T], usize) {
         let Panels::Lying { matrix, tail } = &self.panels else { unreachable!("the operand is packed") };
         match row.checked_sub(self.copied_from(panel)) {

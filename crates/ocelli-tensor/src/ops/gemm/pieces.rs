@@ -48,14 +48,14 @@ pub(super) struct Pieces {
 }
 
 impl Pieces {
-    /// At most so many `tasks`, or as many as keep A in the cache. Those that follow each other share rows: the thread has written
-    /// these itself, and will read what it makes of them.
+    /// At most so many `tasks`, or as many as keep A in the cache. Those that follow each other share rows: the thread has
+    /// written these itself, and will read what it makes of them.
     pub fn new<T: Element>(rows: usize, k: usize, b: &Packed<T>, tasks: usize) -> Self {
         Self::of_groups(rows, k, b, tasks, 1)
     }
 
-    /// As [`new`](Self::new), for a `b` that so many threads have just packed. Each multiplies the panels that it has packed, which
-    /// may be in a cache of its own, unless all would read an A that is far larger.
+    /// As [`new`](Self::new), for a `b` that so many threads have just packed. Each multiplies the panels that it has packed,
+    /// which may be in a cache of its own, unless all would read an A that is far larger.
     pub fn of_new<T: Element>(rows: usize, k: usize, b: &Packed<T>, tasks: usize, threads: usize) -> Self {
         if rows * k > FAR_LARGER * b.depth * b.columns {
             return Self::new(rows, k, b, tasks);
@@ -63,11 +63,12 @@ impl Pieces {
         Pieces { panels_first: true, ..Self::of_groups(rows, k, b, tasks, threads.min(b.panels())) }
     }
 
-    /// With so many groups of panels or more.
-    fn of_groups<T: Element>(rows: usize, k: usize, b: &Packed<T>, tasks: usize, mut panel_groups: usize) -> Self {
+    /// With so many groups of panels or more, if there are as many tasks.
+    fn of_groups<T: Element>(rows: usize, k: usize, b: &Packed<T>, tasks: usize, panel_groups: usize) -> Self {
         let a_bytes = rows * k * size_of::<T>();
         let (macs, b_bytes) = (rows * b.depth * b.columns, b.depth * b.columns * size_of::<T>());
         let wanted = (macs / TASK_MACS).max(b_bytes / TASK_BYTES).clamp(1, tasks).div_ceil(b.groups);
+        let mut panel_groups = panel_groups.min(wanted);
         let mut row_chunks = a_bytes.div_ceil(ROWS_BYTES).min(rows / LEAST_ROWS).max(1);
         if row_chunks > EVEN_CHUNKS {
             row_chunks = row_chunks.next_multiple_of(EVEN_CHUNKS);
@@ -85,7 +86,7 @@ impl Pieces {
                 break;
             }
         }
-        let [tile_rows, _] = Packed::<T>::tile();
+        let [tile_rows, _] = Packed::<T>::tile(b.isa);
         let unit = if rows >= MANY_TILES * tile_rows { tile_rows } else { 1 };
         Pieces { rows, unit, row_chunks, panel_groups, panels_first: false }
     }
@@ -98,6 +99,16 @@ impl Pieces {
             false => [task / all, task % all],
         };
         [chunk, task / self.panel_groups, task % self.panel_groups]
+    }
+
+    /// The panel that the task begins with which follows that of a chunk and a group of panels.
+    pub fn panel_after(&self, chunk: usize, panels_at: usize, panels: usize) -> usize {
+        let group = match (self.panels_first, panels_at + 1) {
+            (true, _) if chunk + 1 < self.row_chunks => panels_at,
+            (_, next) if next < self.panel_groups => next,
+            _ => 0,
+        };
+        cut(panels, self.panel_groups, group).start
     }
 
     /// The rows of a chunk.
@@ -171,12 +182,21 @@ mod tests {
                     Pieces::new(rows, k, &b, COUNTED_TASKS).cut_panels(&b, TASKS * threads),
                     Pieces::of_new(rows, k, &b, TASKS * threads, threads),
                 ];
+                let [tile_rows, _] = Packed::<f32>::tile(b.isa);
                 for pieces in pieces {
                     let chunks = Vec::from_iter((0..pieces.row_chunks).map(|chunk| pieces.rows(chunk)));
                     assert!(chunks.iter().all(|chunk| !chunk.is_empty()));
+                    let whole = |chunk: &Range<usize>| chunk.end.is_multiple_of(tile_rows) || chunk.end == rows;
+                    assert!(rows < MANY_TILES * tile_rows || chunks.iter().all(whole));
                     assert_eq!(Vec::from_iter(chunks.into_iter().flatten()), Vec::from_iter(0..rows));
                     let tasks = pieces.row_chunks * b.groups * pieces.panel_groups;
-                    let mut seen = Vec::from_iter((0..tasks).map(|task| pieces.of_task(task, b.groups)));
+                    let order = Vec::from_iter((0..tasks).map(|task| pieces.of_task(task, b.groups)));
+                    for next in order.windows(2) {
+                        let [[chunk, _, at], [_, _, next_at]] = [next[0], next[1]];
+                        let first = cut(b.panels(), pieces.panel_groups, next_at).start;
+                        assert_eq!(pieces.panel_after(chunk, at, b.panels()), first);
+                    }
+                    let mut seen = order;
                     seen.sort_unstable();
                     seen.dedup();
                     assert_eq!(seen.len(), tasks);
@@ -184,6 +204,30 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn threads_multiply_the_panels_that_they_pack() {
+        let b = Packed::<f32>::scratch(1, 1024, 1024);
+        let pieces = Pieces::of_new(2000, 1024, &b, TASKS * 2, 2);
+        let tasks = pieces.row_chunks * pieces.panel_groups;
+        let panels = |task| cut(b.panels(), pieces.panel_groups, pieces.of_task(task, 1)[2]);
+        assert!((0..tasks / 2).all(|task| panels(task).end <= b.panels() / 2));
+        assert!((tasks / 2..tasks).all(|task| panels(task).start >= b.panels() / 2));
+        // An A that is far larger is divided instead, and what is not worth two tasks is one.
+        let small = Packed::<f32>::scratch(1, 64, 64);
+        assert!(!Pieces::of_new(3136, 64, &small, TASKS * 2, 2).panels_first);
+        assert_eq!(Pieces::of_new(8, 64, &small, TASKS * 2, 2).panel_groups, 1);
+    }
+
+    #[test]
+    fn rows_that_are_summed_are_cut_by_the_shape_alone() {
+        let b = Packed::<f32>::scratch(1, 64, 256);
+        let chunks = [1, 2, 3, 16].map(|threads| {
+            let pieces = Pieces::new(3136, 64, &b, COUNTED_TASKS).cut_panels(&b, TASKS * threads);
+            Vec::from_iter((0..pieces.row_chunks).map(|chunk| pieces.rows(chunk)))
+        });
+        assert!(chunks.iter().all(|these| *these == chunks[0]));
     }
 
     #[test]

@@ -155,7 +155,7 @@ trait Index: Copy + Send + Sync + PartialEq {
 /// Lanes of the widest register.
 const MAX_LANES: usize = 16;
 
-/// The low bits of a lane, which holds an integer as [`Tap::index`] does: the last ones of its mantissa.
+/// The low bits of a lane, which holds an integer as [`index`] makes it: the last ones of its mantissa.
 #[inline(always)]
 fn low_bits<T: Element>(lane: T) -> u32 {
     if size_of::<T>() == 4 { bytemuck::cast(lane) } else { bytemuck::cast::<T, u64>(lane) as u32 }

@@ -175,6 +175,7 @@ fn multiply<T: Element>(g: &Deformed, dy: &[T], weights: &[Packed<T>], d: &mut [
                 b: weights,
                 group,
                 panels: 0..weights.panels(),
+                next: 0,
                 out: d.as_mut_ptr(),
                 column: tap * in_channels + group * cin,
                 onto: false,

@@ -202,6 +202,7 @@ fn multiply<T: Element>(g: &Deformed, sampled: &[T], weights: &Packed<T>, y: &mu
             b: weights,
             group,
             panels: 0..weights.panels(),
+            next: 0,
             out: y.as_mut_ptr(),
             column: group * cout,
             onto: false,

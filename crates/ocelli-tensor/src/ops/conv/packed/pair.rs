@@ -145,6 +145,7 @@ impl<T: Element> Bands<'_, T> {
             apart: cin,
             b: weights,
             group: 0,
+            next: if panels.end < weights.panels() { panels.end } else { 0 },
             panels,
             out: between.as_mut_ptr(),
             column: 0,
