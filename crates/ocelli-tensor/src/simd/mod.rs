@@ -3,7 +3,8 @@
 //! A kernel is a struct of its operands with [`Kernel::run`], generic over a token `S: Simd<T>`. Owning a token is the
 //! proof that the processor has the instructions, because only detection at run time builds one. [`dispatch`] picks
 //! the best and runs the kernel inside a function compiled for it, so a binary built without any flags is at full
-//! speed. Everything that a kernel calls must be `#[inline(always)]`, to be compiled for the token's instructions.
+//! speed. Everything that a kernel calls must be `#[inline(always)]`, to be compiled for the token's instructions. That leaves
+//! out closures in `array::map`, and in large kernels iterators that are zipped: loops over rows and pixels count instead.
 //!
 //! ```
 //! use ocelli_tensor::simd::{Kernel, Simd, dispatch};

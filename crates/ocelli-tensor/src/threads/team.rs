@@ -2,7 +2,7 @@
 //!
 //! A network is hundreds of kernels, many of which take some ten microseconds, as long as it takes to wake a thread that
 //! sleeps. So threads that have run out of work look for more for a while before they do: those of the pool
-//! ([`keep_awake`]), and the one that waits for a kernel's last pieces ([`Team::work_and_wait`]).
+//! ([`keep_awake`]), and the one that waits for a kernel's last pieces ([`share`]).
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
