@@ -251,24 +251,11 @@ impl<T: Element> Source<'_, T> {
     }
 }
 
-fn copy_rows<T: Element, const W: usize>(source: &[T], apart: usize, rows: &mut [T]) {
-    for (k, row) in rows.as_chunks_mut::<W>().0.iter_mut().enumerate() {
-        row.copy_from_slice(&source[k * apart..][..W]);
-    }
-}
-
 /// Copies one tap's rows of a panel, `live` columns each.
 fn copy<T: Element>(source: &[T], at: Matrix, rows: &mut [T], width: usize, live: usize) {
     if at.column == 1 {
-        match (live == width, width) {
-            (true, 8) => copy_rows::<T, 8>(source, at.row, rows),
-            (true, 16) => copy_rows::<T, 16>(source, at.row, rows),
-            (true, 32) => copy_rows::<T, 32>(source, at.row, rows),
-            _ => {
-                for (k, row) in rows.chunks_exact_mut(width).enumerate() {
-                    row[..live].copy_from_slice(&source[k * at.row..][..live]);
-                }
-            }
+        for (k, row) in rows.chunks_exact_mut(width).enumerate() {
+            row[..live].copy_from_slice(&source[k * at.row..][..live]);
         }
         return;
     }

@@ -54,7 +54,7 @@ pub(crate) fn reduce<T: Element>(grid: &Grid, a: Rows<'_, T>, b: Rows<'_, T>, gr
     let wanted = wanted.min(SLICED_TASKS * threads::count());
     let mut slices = [1, 1];
     while parts * slices[0] * slices[1] < wanted {
-        // Rows of A are dearer to copy, a few elements for each tile: cut A, unless B is far longer.
+        // A task reads all of the operand that is not cut: cut A, unless B's rows are far longer.
         match [m / slices[0], n / slices[1]] {
             [m, n] if m >= 2 * SLICE && 4 * m > n => slices[0] *= 2,
             [_, n] if n >= 2 * SLICE => slices[1] *= 2,
