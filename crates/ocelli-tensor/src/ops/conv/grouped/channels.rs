@@ -60,6 +60,13 @@ impl Channels {
         self.vectors.len() == 1 || self.outputs.is_multiple_of(self.lanes)
     }
 
+    /// The outputs of successive registers, and the inputs that they read.
+    pub fn of(&self, vectors: &Range<usize>) -> [Range<usize>; 2] {
+        let end = self.vectors.get(vectors.end).copied().unwrap_or([self.outputs, self.inputs]);
+        let start = self.vectors.get(vectors.start).copied().unwrap_or(end);
+        [start[0]..end[0], start[1]..end[1]]
+    }
+
     /// Piece `i` of the registers cut into `blocks`, no two of which share channels: a register that begins early goes
     /// with its predecessor.
     pub fn block(&self, blocks: usize, i: usize) -> Range<usize> {

@@ -3,7 +3,7 @@
 //! ```text
 //! task:    a band of rows × a block of registers    enough of them for every thread, cut by shape alone
 //!   row:     one row of the output
-//!     tile:    up to 8 or 14 pixels of it              window columns outside of the image are skipped
+//!     tile:    up to 7, 8 or 14 pixels of it           window columns outside of the image are skipped
 //!       register:  16 channels, say, of all the tile's pixels; their weights lie in one run
 //!         each kernel row, each channel of a group: its taps' weights in registers, and every input pixel under the
 //!         tile read once, for all the taps that it serves
@@ -13,6 +13,7 @@
 //! of each group read its channels in turn, by a permutation of the pixel's register; so no part of a register is
 //! wasted, and nothing is copied. Groups of at least a register read one channel for all lanes.
 
+mod ahead;
 mod channels;
 mod filters;
 mod read;
@@ -36,8 +37,9 @@ use crate::{Element, Tensor, threads};
 /// Tasks that a pass is cut into if it is large enough, and the multiply-adds that make a task worth it.
 const TASKS: usize = 64;
 const TASK_MACS: usize = 1 << 17;
-/// Bytes of weights that a task walks again for every tile, meant to stay in the first-level cache.
-const FILTER_BYTES: usize = 20 * 1024;
+/// Bytes of weights that a task reads again for every tile, and of sums that it reads and writes.
+const FILTER_BYTES: usize = 32 * 1024;
+const SUM_BYTES: usize = 20 * 1024;
 /// Channels of a group up to which the kernels here are faster than the products of [`gemm`](crate::ops::gemm).
 const NARROW: usize = 64;
 
@@ -116,9 +118,10 @@ struct Pieces {
 }
 
 impl Pieces {
-    /// For `rows` rows, `macs` multiply-adds and `vectors` registers, each with `filter` bytes of weights.
-    fn new(rows: usize, macs: usize, vectors: usize, filter: usize) -> Self {
-        let blocks = (vectors * filter).div_ceil(FILTER_BYTES).clamp(1, vectors.max(1));
+    /// For `rows` rows, `macs` multiply-adds and `vectors` registers, each with `filter` bytes, of which a task should have no
+    /// more than `most`.
+    fn new(rows: usize, macs: usize, vectors: usize, (filter, most): (usize, usize)) -> Self {
+        let blocks = (vectors * filter).div_ceil(most).clamp(1, vectors.max(1));
         let bands = (macs / TASK_MACS).clamp(1, TASKS).div_ceil(blocks).min(rows).max(1);
         Pieces { bands, blocks }
     }
@@ -142,7 +145,7 @@ fn gather<T: Element>(
     let macs =
         |pass: &Pass<'_, T>| pass.grid.len() * pass.filters.taps.indices.len() * channels.depth * channels.outputs;
     let filter = passes.iter().map(|pass| pass.filters.size()).sum::<usize>() * size_of::<T>();
-    let pieces = Pieces::new(rows, passes.iter().map(macs).sum(), channels.vectors.len(), filter);
+    let pieces = Pieces::new(rows, passes.iter().map(macs).sum(), channels.vectors.len(), (filter, FILTER_BYTES));
     let share = share(width);
     let out = Shared(y.as_mut_ptr());
     let means = means.as_mut().map(|means| Shared(means.as_mut_ptr()));
@@ -194,7 +197,7 @@ pub(super) fn backward_weight<T: Element>(g: &Geometry, x: &[T], dy: &[T], dw: &
     let (rows, size) = (g.batch * g.output[0], taps.indices.len() * cin * channels.lanes);
     assert_eq!(dy.len(), rows * g.output[1] * g.out_channels, "a gradient for every output");
     let vectors = channels.vectors.len();
-    let pieces = Pieces::new(rows, rows * g.output[1] * dw.len(), vectors, size * size_of::<T>());
+    let pieces = Pieces::new(rows, rows * g.output[1] * dw.len(), vectors, (size * size_of::<T>(), SUM_BYTES));
     let mut sums = Tensor::<T>::scratch([pieces.bands, vectors, size]);
     let all = Shared(sums.data_mut().as_mut_ptr());
     threads::for_each(pieces.bands * pieces.blocks, |task| {

@@ -5,11 +5,12 @@
 
 use std::ops::Range;
 
+use super::ahead::{Lines, Share, fetches_at};
 use super::channels::Reads;
 use super::filters::Filters;
 use super::pixel_of;
 use super::read::{Group, Own, Read, Spread, for_each_column, load, store, with_windows};
-use super::windows::{NARROW, WIDE, Windows, fetch};
+use super::windows::{EIGHT, FOURTEEN, SEVEN, Windows, bits};
 use crate::Element;
 use crate::ops::activation::{Activation, with_curve};
 use crate::simd::{Kernel, Simd};
@@ -65,77 +66,83 @@ impl<T: Element, R: Read, const K: usize, const STEP: usize> Kernel<T> for Tiles
     #[inline(always)]
     fn run<S: Simd<T>>(self, simd: S) {
         let windows = &self.row.windows;
-        if R::SINGLE && K > 0 && S::REGISTERS >= 32 && windows.computed::<WIDE>() <= windows.computed::<NARROW>() {
-            self.tiles::<S, WIDE>(simd);
+        if K == 0 {
+            self.any_tiles(simd);
+        } else if R::SINGLE && S::REGISTERS >= 32 && windows.computed::<FOURTEEN>() <= windows.computed::<EIGHT>() {
+            self.tiles::<S, FOURTEEN>(simd);
+        } else if R::SINGLE && S::REGISTERS < 32 && windows.computed::<SEVEN>() < windows.computed::<EIGHT>() {
+            self.tiles::<S, SEVEN>(simd);
         } else {
-            self.tiles::<S, NARROW>(simd);
+            self.tiles::<S, EIGHT>(simd);
         }
     }
 }
 
 impl<T: Element, R: Read, const K: usize, const STEP: usize> Tiles<'_, T, R, K, STEP> {
+    /// The row in tiles of windows that have a kernel of their own. What does not depend on the register is found before, for
+    /// all of them.
     #[inline(always)]
     fn tiles<S: Simd<T>, const PIXELS: usize>(&self, simd: S) {
-        let Tiles { row, read } = self;
-        let (windows, filters) = (&row.windows, row.filters.data().as_ptr());
+        let row = &self.row;
+        let (windows, channels, size) = (&row.windows, &row.filters.channels, row.filters.size());
+        let filters = row.filters.data().as_ptr().wrapping_add(row.vectors.start * size);
+        let (x, pitch) = windows.rows();
+        let [outputs, inputs] = channels.of(&row.vectors);
+        let ahead = Lines::new::<S>(windows.first_ahead(), inputs.len(), windows.pixel);
+        let below = Lines::new::<S>(row.out.wrapping_add(row.below), outputs.len(), row.stride);
         for i in 0..windows.tiles::<PIXELS>() {
             let tile = windows.tile::<PIXELS>(i);
-            // The last tile may repeat some pixels.
-            let repeated = i * PIXELS - tile.start;
-            let inner = windows.is_inner::<PIXELS>(&tile);
-            for v in row.vectors.clone() {
-                let [output, input] = row.filters.channels.vectors[v];
-                if row.fetches {
-                    windows.fetch(simd, &tile, input);
-                    let below = row.out.wrapping_add(row.below + tile.start * row.stride);
-                    fetch::<T, S, true>(simd, below, tile.len(), row.stride, output);
-                }
-                // SAFETY: the promise made to `run`, which chose K and STEP by the windows and has checked that
-                // registers are full wherever K isn't 0.
+            let first = windows.column(&tile);
+            let inside = windows.inside_columns(first, &tile, K);
+            let is_inner = inside == const { bits(0..(PIXELS - 1) * STEP + K) };
+            let x = x.wrapping_offset(first * windows.pixel as isize);
+            let mut filter = filters;
+            for (v, &[output, input]) in channels.vectors[row.vectors.clone()].iter().enumerate() {
+                let at = (x.wrapping_add(input), pitch, filter);
+                let earlier = i * row.vectors.len() + v;
+                let next = [
+                    ahead.share::<S>(input, i * STEP * STEP, PIXELS, earlier * STEP * STEP),
+                    below.share::<S>(output, i, PIXELS, earlier),
+                ];
+                // SAFETY: the promise made to `run`, which chose K and STEP by the windows and has checked that registers are
+                // full.
                 unsafe {
-                    let filter = filters.add(v * row.filters.size());
-                    if K == 0 {
-                        let acc = row.any::<S, R, PIXELS>(simd, *read, (input, filter), &tile);
-                        row.finish::<S, PIXELS, true>(
-                            simd,
-                            acc,
-                            (output, &tile, repeated),
-                            row.filters.channels.live(),
-                        );
-                    } else if inner {
-                        let acc = row.tile::<S, R, PIXELS, K, STEP, false>(simd, *read, (input, filter), &tile);
-                        row.finish::<S, PIXELS, false>(simd, acc, (output, &tile, repeated), S::LANES);
+                    let acc = match (is_inner, row.fetches) {
+                        (true, false) => self.tile::<S, PIXELS, false, false>(simd, at, inside, next),
+                        (true, true) => self.tile::<S, PIXELS, false, true>(simd, at, inside, next),
+                        (false, false) => self.tile::<S, PIXELS, true, false>(simd, at, inside, next),
+                        (false, true) => self.tile::<S, PIXELS, true, true>(simd, at, inside, next),
+                    };
+                    // The last tile may repeat some pixels.
+                    let place = (output, &tile, i * PIXELS - tile.start);
+                    if tile.len() == PIXELS {
+                        row.finish::<S, PIXELS, false>(simd, acc, place, S::LANES);
                     } else {
-                        let acc = row.tile::<S, R, PIXELS, K, STEP, true>(simd, *read, (input, filter), &tile);
-                        row.finish::<S, PIXELS, true>(simd, acc, (output, &tile, repeated), S::LANES);
+                        row.finish::<S, PIXELS, true>(simd, acc, place, S::LANES);
                     }
                 }
+                filter = filter.wrapping_add(size);
             }
         }
     }
-}
 
-impl<T: Element> Row<'_, T> {
-    /// The sums of a tile for a register, given its first input and its weights. At a `BORDER` a tile may be narrow and its windows reach out of the image.
+    /// The sums of a tile for a register, given its first input and its weights. At a `BORDER` only the columns `inside` of the
+    /// image are read; elsewhere all. If it `FETCH`es, it asks for what the next row reads and writes.
     ///
     /// # Safety
     /// That of [`run`].
     #[inline(always)]
-    unsafe fn tile<S: Simd<T>, R: Read, const PIXELS: usize, const K: usize, const STEP: usize, const BORDER: bool>(
+    unsafe fn tile<S: Simd<T>, const PIXELS: usize, const BORDER: bool, const FETCH: bool>(
         &self,
         simd: S,
-        read: R,
-        (input, filter): (usize, *const T),
-        tile: &Range<usize>,
+        (mut x, pitch, filter): (*const T, usize, *const T),
+        inside: u64,
+        [mut ahead, mut below]: [Share<T>; 2],
     ) -> [S::V; PIXELS] {
-        let (windows, channels) = (&self.windows, &self.filters.channels);
-        let (pixel, width, depth) = (windows.pixel, windows.width, if R::SINGLE { 1 } else { channels.depth });
-        let first = windows.column(tile);
-        let columns = (tile.len() - 1) * STEP + K;
+        let Tiles { row: Row { windows, filters, .. }, read } = self;
+        let (pixel, depth) = (windows.pixel, if R::SINGLE { 1 } else { filters.channels.depth });
         let mut acc = [simd.splat(T::ZERO); PIXELS];
-        let (x, pitch) = windows.rows();
-        let mut x = x.wrapping_offset(first * pixel as isize).wrapping_add(input);
-        let mut from = filter.wrapping_add(windows.inside.start * depth * K * S::LANES);
+        let mut filter = filter.wrapping_add(windows.inside.start * depth * K * S::LANES);
         for _ in windows.inside.clone() {
             for i in 0..depth {
                 // SAFETY: a filter has `K` registers for every kernel row and channel of the depth; columns are read
@@ -143,12 +150,18 @@ impl<T: Element> Row<'_, T> {
                 unsafe {
                     let mut w = [simd.splat(T::ZERO); K];
                     for (k, w) in w.iter_mut().enumerate() {
-                        *w = simd.load_ptr(from.add(k * S::LANES));
+                        *w = simd.load_ptr(filter.add(k * S::LANES));
                     }
+                    let mut at = x;
                     for_each_column!((PIXELS - 1) * STEP + K, |J| {
-                        let inside = J < columns && ((first + J as isize) as usize) < width;
-                        if !BORDER || inside {
-                            let x = read.read(simd, x.wrapping_add(J * pixel), i, S::LANES);
+                        if FETCH && i == 0 && const { fetches_at(J, [PIXELS, K, STEP], S::LANES, S::LINE) } {
+                            for _ in 0..STEP * STEP {
+                                simd.prefetch_near(ahead.next());
+                            }
+                            simd.prefetch_to_write(below.next().cast_mut());
+                        }
+                        if !BORDER || inside & (1 << J) != 0 {
+                            let x = read.read(simd, at, i, S::LANES);
                             for k in 0..K {
                                 if let Some(p) = pixel_of(J, k, STEP)
                                     && p < PIXELS
@@ -157,16 +170,39 @@ impl<T: Element> Row<'_, T> {
                                 }
                             }
                         }
+                        at = at.wrapping_add(pixel);
                     });
                 }
-                from = from.wrapping_add(K * S::LANES);
+                filter = filter.wrapping_add(K * S::LANES);
             }
             x = x.wrapping_add(pitch);
         }
         acc
     }
 
-    /// As [`tile`](Self::tile), for any windows and any number of live lanes.
+    /// The row in tiles of any windows, and of registers that may have lanes without a channel.
+    #[inline(always)]
+    fn any_tiles<S: Simd<T>>(&self, simd: S) {
+        let Tiles { row, read } = self;
+        let channels = &row.filters.channels;
+        for i in 0..row.windows.tiles::<EIGHT>() {
+            let tile = row.windows.tile::<EIGHT>(i);
+            for v in row.vectors.clone() {
+                let [output, input] = channels.vectors[v];
+                let filter = row.filters.data().as_ptr().wrapping_add(v * row.filters.size());
+                // SAFETY: the promise made to `run`.
+                unsafe {
+                    let acc = row.any::<S, R, EIGHT>(simd, *read, (input, filter), &tile);
+                    let place = (output, &tile, i * EIGHT - tile.start);
+                    row.finish::<S, EIGHT, true>(simd, acc, place, channels.live());
+                }
+            }
+        }
+    }
+}
+
+impl<T: Element> Row<'_, T> {
+    /// The sums of a tile for a register, given its first input and its weights, for any windows and any number of live lanes.
     ///
     /// # Safety
     /// That of [`run`].
@@ -218,6 +254,7 @@ impl<T: Element> Row<'_, T> {
         live: usize,
     ) {
         let at = tile.start * self.stride + channel;
+        let (first, stride) = (self.out.wrapping_add(at), self.stride);
         let count = if BORDER { tile.len() } else { PIXELS };
         // SAFETY: the outputs of the tile, and the residuals laid out alike, have the register's channels, as
         // have the bias and the means.
@@ -229,10 +266,12 @@ impl<T: Element> Row<'_, T> {
                 }
             }
             if !self.residual.is_null() {
+                let mut from = self.residual.add(at);
                 for p in 0..PIXELS {
                     if p < count {
-                        acc[p] = simd.add(acc[p], load(simd, self.residual.add(at + p * self.stride), live));
+                        acc[p] = simd.add(acc[p], load(simd, from, live));
                     }
+                    from = from.wrapping_add(stride);
                 }
             }
             if let Some([low, high]) = self.clamp {
@@ -241,25 +280,33 @@ impl<T: Element> Row<'_, T> {
                     acc[p] = simd.min(high, simd.max(low, acc[p]));
                 }
             }
+            let mut to = first;
             for p in 0..PIXELS {
                 if p < count {
-                    store(simd, acc[p], self.out.add(at + p * self.stride), live);
+                    store(simd, acc[p], to, live);
                 }
+                to = to.wrapping_add(stride);
+            }
+            if self.curve.is_none() && self.means.is_null() {
+                return;
             }
             // Curves are long: a loop over what was just stored keeps them from being repeated for every pixel.
             let mut sum = simd.splat(T::ZERO);
+            let mut y = first;
             if let Some(curve) = self.curve {
                 with_curve!(curve, |curve| for p in 0..count {
-                    let y = self.out.add(at + p * self.stride);
                     let v = curve.activate(simd, load(simd, y, live));
                     store(simd, v, y, live);
                     if p >= repeated {
                         sum = simd.add(sum, v);
                     }
+                    y = y.wrapping_add(stride);
                 });
-            } else if !self.means.is_null() {
-                for p in repeated..count {
-                    sum = simd.add(sum, load(simd, self.out.add(at + p * self.stride), live));
+            } else {
+                y = y.wrapping_add(repeated * stride);
+                for _ in repeated..count {
+                    sum = simd.add(sum, load(simd, y, live));
+                    y = y.wrapping_add(stride);
                 }
             }
             if !self.means.is_null() {

@@ -5,10 +5,11 @@
 
 use std::ops::Range;
 
+use super::ahead::{Lines, Share, fetches_at};
 use super::channels::{Channels, Reads};
 use super::pixel_of;
 use super::read::{Group, Own, Read, Spread, for_each_column, load, with_windows};
-use super::windows::{NARROW as PIXELS, Windows, fetch};
+use super::windows::{EIGHT, FOURTEEN, SEVEN, Windows, bits};
 use crate::Element;
 use crate::simd::{self, Kernel, Simd};
 
@@ -49,122 +50,146 @@ impl<T: Element, R: Read, const K: usize, const STEP: usize> Kernel<T> for Tiles
 
     #[inline(always)]
     fn run<S: Simd<T>>(self, simd: S) {
-        let Tiles { row, read } = &self;
-        let windows = &row.windows;
-        for i in 0..windows.tiles::<PIXELS>() {
-            let tile = windows.tile::<PIXELS>(i);
-            let inner = windows.is_inner::<PIXELS>(&tile);
-            // What the tile before this one has added.
-            let skip = i * PIXELS - tile.start;
-            for v in row.vectors.clone() {
-                let [output, input] = row.channels.vectors[v];
-                if !windows.ahead.is_empty() {
-                    windows.fetch(simd, &tile, input);
-                    let below = row.dy.wrapping_add((windows.outputs + tile.start) * row.channels.outputs);
-                    fetch::<T, S, false>(simd, below, tile.len(), row.channels.outputs, output);
-                }
-                // SAFETY: the promise made to `run`, which chose K and STEP by the windows and has checked that
-                // registers are full wherever K isn't 0.
-                unsafe {
-                    if K == 0 {
-                        row.any(simd, *read, v, &tile, skip);
-                    } else if inner {
-                        row.tile::<S, R, K, STEP, false>(simd, *read, v, &tile, skip);
-                    } else {
-                        row.tile::<S, R, K, STEP, true>(simd, *read, v, &tile, skip);
-                    }
-                }
-            }
+        let windows = &self.row.windows;
+        if K == 0 {
+            self.any_tiles(simd);
+        } else if R::SINGLE && S::REGISTERS >= 32 && windows.computed::<FOURTEEN>() <= windows.computed::<EIGHT>() {
+            self.tiles::<S, FOURTEEN>(simd);
+        } else if R::SINGLE && S::REGISTERS < 32 && windows.computed::<SEVEN>() < windows.computed::<EIGHT>() {
+            self.tiles::<S, SEVEN>(simd);
+        } else {
+            self.tiles::<S, EIGHT>(simd);
         }
     }
 }
 
-impl<T: Element> SumRow<'_, T> {
-    /// The gradients of a tile's outputs, 0 for the first `skip` and beyond its end.
-    ///
-    /// # Safety
-    /// That of [`run`].
+impl<T: Element, R: Read, const K: usize, const STEP: usize> Tiles<'_, T, R, K, STEP> {
+    /// The row in tiles of windows that have a kernel of their own.
     #[inline(always)]
-    unsafe fn gradients<S: Simd<T>>(
-        &self,
-        simd: S,
-        v: usize,
-        tile: &Range<usize>,
-        skip: usize,
-        live: usize,
-    ) -> [S::V; PIXELS] {
-        let mut dy = [simd.splat(T::ZERO); PIXELS];
-        for p in 0..PIXELS {
-            if p >= skip && p < tile.len() {
-                let at = (tile.start + p) * self.channels.outputs + self.channels.vectors[v][0];
-                // SAFETY: the caller's promise.
-                dy[p] = unsafe { load(simd, self.dy.add(at), live) };
+    fn tiles<S: Simd<T>, const PIXELS: usize>(&self, simd: S) {
+        let row = &self.row;
+        let (windows, stride) = (&row.windows, row.channels.outputs);
+        let fetches = !windows.ahead.is_empty();
+        let (x, pitch) = windows.rows();
+        let [outputs, inputs] = row.channels.of(&row.vectors);
+        let ahead = Lines::new::<S>(windows.first_ahead(), inputs.len(), windows.pixel);
+        let below = Lines::new::<S>(row.dy.wrapping_add(windows.outputs * stride), outputs.len(), stride);
+        for i in 0..windows.tiles::<PIXELS>() {
+            let tile = windows.tile::<PIXELS>(i);
+            let first = windows.column(&tile);
+            let inside = windows.inside_columns(first, &tile, K);
+            // The tile before this one may have added some pixels.
+            let counted = bits(i * PIXELS - tile.start..tile.len());
+            let is_inner = inside == const { bits(0..(PIXELS - 1) * STEP + K) } && counted == const { bits(0..PIXELS) };
+            let x = x.wrapping_offset(first * windows.pixel as isize);
+            let dy = row.dy.wrapping_add(tile.start * stride);
+            for (v, &[output, input]) in row.channels.vectors[row.vectors.clone()].iter().enumerate() {
+                let at = (x.wrapping_add(input), pitch, dy.wrapping_add(output), row.sums::<S>(v));
+                let valid = (inside, counted);
+                let earlier = i * row.vectors.len() + v;
+                let next = [
+                    ahead.share::<S>(input, i * STEP * STEP, PIXELS, earlier * STEP * STEP),
+                    below.share::<S>(output, i, PIXELS, earlier),
+                ];
+                // SAFETY: the promise made to `run`, which chose K and STEP by the windows and has checked that registers are
+                // full.
+                unsafe {
+                    match (is_inner, fetches) {
+                        (true, false) => self.tile::<S, PIXELS, false, false>(simd, at, valid, next),
+                        (true, true) => self.tile::<S, PIXELS, false, true>(simd, at, valid, next),
+                        (false, false) => self.tile::<S, PIXELS, true, false>(simd, at, valid, next),
+                        (false, true) => self.tile::<S, PIXELS, true, true>(simd, at, valid, next),
+                    }
+                }
             }
         }
-        dy
     }
 
-    /// The sums of register `v`.
-    #[inline(always)]
-    fn sums<S: Simd<T>>(&self, v: usize) -> *mut T {
-        let taps = self.windows.taps.indices.len();
-        self.sums.wrapping_add((v - self.vectors.start) * taps * self.channels.depth * S::LANES)
-    }
-
-    /// Adds a tile to the sums of register `v`. At a `BORDER` a tile may be narrow and its windows reach out of the
-    /// image.
+    /// Adds a tile to the sums of a register, given its first input, gradient and sum. At a `BORDER` only the columns `inside` of
+    /// the image and the pixels `counted` are read; elsewhere all. If it `FETCH`es, it asks for what the next row reads.
     ///
     /// # Safety
     /// That of [`run`].
     #[inline(always)]
-    unsafe fn tile<S: Simd<T>, R: Read, const K: usize, const STEP: usize, const BORDER: bool>(
+    unsafe fn tile<S: Simd<T>, const PIXELS: usize, const BORDER: bool, const FETCH: bool>(
         &self,
         simd: S,
-        read: R,
-        v: usize,
-        tile: &Range<usize>,
-        skip: usize,
+        (mut x, pitch, mut dy, sums): (*const T, usize, *const T, *mut T),
+        (inside, counted): (u64, u64),
+        [mut ahead, mut below]: [Share<T>; 2],
     ) {
-        let (windows, channels) = (&self.windows, self.channels);
-        let (pixel, width, depth) = (windows.pixel, windows.width, if R::SINGLE { 1 } else { channels.depth });
-        let first = windows.column(tile);
-        let columns = (tile.len() - 1) * STEP + K;
+        let Tiles { row: SumRow { windows, channels, .. }, read } = self;
+        let (pixel, depth) = (windows.pixel, if R::SINGLE { 1 } else { channels.depth });
         // SAFETY: the tile's outputs are the row's; sums have `K` registers for every kernel row and channel of the
         // depth; columns are read only inside of the image, which inner tiles do not leave.
         unsafe {
-            let dy = self.gradients(simd, v, tile, skip, S::LANES);
-            let (x, pitch) = windows.rows();
-            let mut x = x.wrapping_offset(first * pixel as isize).wrapping_add(channels.vectors[v][1]);
-            for kernel_row in windows.inside.clone() {
+            let mut g = [simd.splat(T::ZERO); PIXELS];
+            for p in 0..PIXELS {
+                if !BORDER || counted & (1 << p) != 0 {
+                    g[p] = simd.load_ptr(dy);
+                }
+                dy = dy.wrapping_add(channels.outputs);
+            }
+            let mut sums = sums.add(windows.inside.start * depth * K * S::LANES);
+            for _ in windows.inside.clone() {
                 for i in 0..depth {
-                    let sums = self.sums::<S>(v).add((kernel_row * depth + i) * K * S::LANES);
                     let mut acc = [simd.splat(T::ZERO); K];
                     for (k, acc) in acc.iter_mut().enumerate() {
                         *acc = simd.load_ptr(sums.add(k * S::LANES));
                     }
+                    let mut at = x;
                     for_each_column!((PIXELS - 1) * STEP + K, |J| {
-                        let inside = J < columns && ((first + J as isize) as usize) < width;
-                        if !BORDER || inside {
-                            let x = read.read(simd, x.wrapping_add(J * pixel), i, S::LANES);
+                        if FETCH && i == 0 && const { fetches_at(J, [PIXELS, K, STEP], S::LANES, S::LINE) } {
+                            for _ in 0..STEP * STEP {
+                                simd.prefetch_near(ahead.next());
+                            }
+                            simd.prefetch_near(below.next());
+                        }
+                        if !BORDER || inside & (1 << J) != 0 {
+                            let x = read.read(simd, at, i, S::LANES);
                             for k in 0..K {
                                 if let Some(p) = pixel_of(J, k, STEP)
                                     && p < PIXELS
                                 {
-                                    acc[k] = simd.mul_add(x, dy[p], acc[k]);
+                                    acc[k] = simd.mul_add(x, g[p], acc[k]);
                                 }
                             }
                         }
+                        at = at.wrapping_add(pixel);
                     });
                     for (k, &acc) in acc.iter().enumerate() {
                         simd.store_ptr(acc, sums.add(k * S::LANES));
                     }
+                    sums = sums.wrapping_add(K * S::LANES);
                 }
                 x = x.wrapping_add(pitch);
             }
         }
     }
 
-    /// As [`tile`](Self::tile), for any windows and any number of live lanes.
+    /// The row in tiles of any windows, and of registers that may have lanes without a channel.
+    #[inline(always)]
+    fn any_tiles<S: Simd<T>>(&self, simd: S) {
+        let Tiles { row, read } = self;
+        for i in 0..row.windows.tiles::<EIGHT>() {
+            let tile = row.windows.tile::<EIGHT>(i);
+            for v in 0..row.vectors.len() {
+                // SAFETY: the promise made to `run`.
+                unsafe { row.any(simd, *read, v, &tile, i * EIGHT - tile.start) };
+            }
+        }
+    }
+}
+
+impl<T: Element> SumRow<'_, T> {
+    /// The sums of the row's register `v`.
+    #[inline(always)]
+    fn sums<S: Simd<T>>(&self, v: usize) -> *mut T {
+        self.sums.wrapping_add(v * self.windows.taps.indices.len() * self.channels.depth * S::LANES)
+    }
+
+    /// Adds a tile, all but the first `skip` pixels, to the sums of the row's register `v`, for any windows and any number of live
+    /// lanes.
     ///
     /// # Safety
     /// That of [`run`].
@@ -172,17 +197,21 @@ impl<T: Element> SumRow<'_, T> {
     unsafe fn any<S: Simd<T>, R: Read>(&self, simd: S, read: R, v: usize, tile: &Range<usize>, skip: usize) {
         let (windows, channels) = (&self.windows, self.channels);
         let (columns, depth, live) = (&windows.taps.columns, channels.depth, channels.live());
+        let [output, input] = channels.vectors[self.vectors.start + v];
         // SAFETY: as in `tile`; only pixels inside of the image are read.
         unsafe {
-            let dy = self.gradients(simd, v, tile, skip, live);
+            let mut dy = [simd.splat(T::ZERO); EIGHT];
+            for p in skip..tile.len() {
+                dy[p] = load(simd, self.dy.add((tile.start + p) * channels.outputs + output), live);
+            }
             let (x, pitch) = windows.rows();
-            let mut x = x.wrapping_add(channels.vectors[v][1]);
+            let mut x = x.wrapping_add(input);
             for kernel_row in windows.inside.clone() {
                 for i in 0..depth {
                     for (k, offset) in columns.iter().enumerate() {
                         let sum = self.sums::<S>(v).add(((kernel_row * depth + i) * columns.len() + k) * S::LANES);
                         let mut acc = simd.load_ptr(sum);
-                        for p in 0..PIXELS {
+                        for p in 0..EIGHT {
                             let column = (((tile.start + p) * windows.step) as isize + offset) as usize;
                             if p < tile.len() && column < windows.width {
                                 let x = read.read(simd, x.wrapping_add(column * windows.pixel), i, live);

@@ -3,14 +3,14 @@
 use std::ops::Range;
 
 use super::filters::Taps;
-use crate::Element;
 use crate::ops::gemm::Grid;
-use crate::simd::Simd;
 
 /// Pixels of a tile. With the weights of seven taps and one input they fill the 16 registers of AVX2.
-pub const NARROW: usize = 8;
-/// Pixels of a tile where there are 32 registers: what maps of 14, 28, 56 and 112 columns consist of.
-pub const WIDE: usize = 14;
+pub const EIGHT: usize = 8;
+/// Pixels of a tile where rows are so long that fewer are computed twice: maps of 7, 14, 28, 56 and 112 columns consist of them.
+pub const SEVEN: usize = 7;
+/// As [`SEVEN`], where there are 32 registers.
+pub const FOURTEEN: usize = 14;
 
 /// Elements of images from which on tiles fetch ahead.
 pub const LARGE: usize = 1 << 20;
@@ -46,8 +46,10 @@ impl<'a, T> Windows<'a, T> {
         if x.len() < LARGE {
             return windows;
         }
-        let first = windows.y.saturating_add_signed(taps.rows.last().unwrap_or(&0) + 1).min(height);
-        Windows { ahead: first..height.min(first + grid.step[0]), ..windows }
+        // Behind an image's last row the next image begins.
+        let end = (grid.batch - n) * height;
+        let first = windows.y.saturating_add_signed(taps.rows.last().unwrap_or(&0) + 1).min(end);
+        Windows { ahead: first..end.min(first + grid.step[0]), ..windows }
     }
 
     /// The windows of row `y` of a grid over an image of `pixel` channels that is near.
@@ -97,46 +99,25 @@ impl<'a, T> Windows<'a, T> {
         self.tiles::<PIXELS>() * PIXELS
     }
 
-    /// Asks for the pixels of the rows [`ahead`](Self::ahead) under a tile, for a register whose first input is
-    /// `channel`.
+    /// The columns under a tile of `taps` neighbouring taps that lie inside of the image, a bit each, given the first.
     #[inline(always)]
-    pub fn fetch<S: Simd<T>>(&self, simd: S, tile: &Range<usize>, channel: usize)
-    where
-        T: Element,
-    {
-        for row in self.ahead.clone() {
-            let first = (row * self.width + tile.start * self.step) * self.pixel;
-            fetch::<T, S, false>(simd, self.image.wrapping_add(first), tile.len() * self.step, self.pixel, channel);
-        }
+    pub fn inside_columns(&self, first: isize, tile: &Range<usize>, taps: usize) -> u64 {
+        let columns = (tile.len() - 1) * self.step + taps;
+        let before = (-first).clamp(0, columns as isize);
+        let end = (self.width as isize - first).clamp(before, columns as isize);
+        bits(before as usize..end as usize)
     }
 
-    /// Whether a tile is as wide as it can be and all its windows lie inside of the image's columns.
+    /// The first pixel of the rows [`ahead`](Self::ahead); of the row under the windows, if there are none.
     #[inline(always)]
-    pub fn is_inner<const PIXELS: usize>(&self, tile: &Range<usize>) -> bool {
-        let last = ((tile.end - 1) * self.step) as isize + self.taps.columns.last().unwrap_or(&0);
-        tile.len() == PIXELS && self.column(tile) >= 0 && last < self.width as isize
+    pub fn first_ahead(&self) -> *const T {
+        let row = if self.ahead.is_empty() { self.y } else { self.ahead.start };
+        self.image.wrapping_add(row * self.width * self.pixel)
     }
 }
 
-/// Asks for a register's channels, from `channel` on, of `pixels` pixels `stride` elements apart, perhaps to write them.
+/// A number whose bits of that range are set.
 #[inline(always)]
-pub fn fetch<T: Element, S: Simd<T>, const TO_WRITE: bool>(
-    simd: S,
-    first: *const T,
-    pixels: usize,
-    stride: usize,
-    channel: usize,
-) {
-    // The others share a cache line with their predecessor.
-    if channel % S::LINE < S::LANES {
-        let mut at = first.wrapping_add(channel);
-        for _ in 0..pixels {
-            if TO_WRITE {
-                simd.prefetch_to_write(at)
-            } else {
-                simd.prefetch(at)
-            }
-            at = at.wrapping_add(stride);
-        }
-    }
+pub const fn bits(range: Range<usize>) -> u64 {
+    ((1 << range.end) - 1) & (u64::MAX << range.start)
 }
