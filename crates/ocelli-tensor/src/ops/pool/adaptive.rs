@@ -8,7 +8,8 @@ use std::ops::Range;
 use super::weighted::{Axis, weighted_sums};
 use crate::memory::Scratch;
 use crate::ops::columns::{Values, put_grouped_sums};
-use crate::ops::elementwise::scale;
+use crate::ops::pointwise::{load, store};
+use crate::simd::{self, Kernel, Simd};
 use crate::{Element, Error, Result, Shape, Tensor, threads};
 
 /// The average over each of `OH × OW` regions: x `[N, H, W, C]` to `[N, OH, OW, C]`.
@@ -72,16 +73,43 @@ pub fn global_avg_pool2d_backward<T: Element>(dy: &Tensor<T>, x_shape: &Shape) -
     if **dy.shape() != [batch, channels] {
         return Err(Error::shape(OP, "dy", format!("[{batch}, {channels}]"), dy.shape()));
     }
-    let share = scale(dy, T::from_f64(1.0 / (h * w) as f64));
     let mut dx = Tensor::scratch(x_shape);
-    let rows = threads::rows_per_chunk(channels);
+    let (rows, pixels) = (threads::rows_per_chunk(channels), h * w);
+    let share = T::from_f64(1.0 / pixels as f64);
     threads::for_each_chunk(dx.data_mut(), rows * channels, |i, dx| {
-        for (r, dx) in dx.chunks_exact_mut(channels).enumerate() {
-            let image = (i * rows + r) / (h * w);
-            dx.copy_from_slice(&share.data()[image * channels..(image + 1) * channels]);
-        }
+        simd::dispatch(Spread { dy: dy.data(), share, pixels, channels, first: i * rows, dx });
     });
     Ok(dx)
+}
+
+/// Pixels of dx, of which the first is pixel `first` of all images: each is its image's dy times `share`.
+struct Spread<'a, T> {
+    dy: &'a [T],
+    share: T,
+    pixels: usize,
+    channels: usize,
+    first: usize,
+    dx: &'a mut [T],
+}
+
+impl<T: Element> Kernel<T> for Spread<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd<T>>(self, simd: S) {
+        let share = simd.splat(self.share);
+        for (r, dx) in self.dx.chunks_exact_mut(self.channels).enumerate() {
+            let image = (self.first + r) / self.pixels;
+            let dy = &self.dy[image * self.channels..][..self.channels];
+            let mut c = 0;
+            while c < dy.len() {
+                let n = S::LANES.min(dy.len() - c);
+                simd.ask_ahead(dx, c);
+                store(simd, simd.mul(load(simd, dy, c, n), share), dx, c, n);
+                c += n;
+            }
+        }
+    }
 }
 
 #[derive(Clone, Copy)]
