@@ -105,6 +105,19 @@ fn a_kink_inside_of_the_step_is_no_mistake() {
 }
 
 #[test]
+fn a_kink_inside_of_the_least_step_is_no_mistake() {
+    // On either side, and curved beyond it.
+    let x = Tensor::from_slice([3], &[1e-9, -1e-9, 1.0]).unwrap();
+    gradcheck(std::slice::from_ref(&x), |v| v[0].relu()?.add(&v[0].sigmoid()?)).unwrap();
+    // A gradient that is wrong by 10⁻⁵ is one there, too.
+    let wrong = |v: &[Var<f64>]| {
+        let exact = v[0].relu()?.add(&v[0].sigmoid()?)?;
+        if exact.requires_grad() { exact.scale(1.0 + 1e-5) } else { Ok(exact) }
+    };
+    assert!(matches!(gradcheck(&[x], wrong), Err(GradError::Mismatch { index: 0, .. })));
+}
+
+#[test]
 fn a_gradient_of_zero_passes_beside_large_values() {
     // x − x does not depend on x, but its roundings do.
     let x = Tensor::from_slice([3], &[1e3, 2e3, 3e3]).unwrap();
