@@ -7,7 +7,8 @@
 //! Where a kink (of a ReLU, of a maximum) lies between x − h and x + h the difference says nothing about the gradient,
 //! and among the thousands of rectified values of a block that does happen. So an element that disagrees is tried again
 //! with smaller steps, which exclude the kink, and then on either side of x alone, since one may lie nearer still: by
-//! (4 (L(x ± h) − L(x)) − (L(x ± 2h) − L(x))) / ±2h, whose error is of the same order. A wrong gradient disagrees with all of them.
+//! (4 (L(x ± h) − L(x)) − (L(x ± 2h) − L(x))) / ±2h, whose error is of the same order. A wrong gradient disagrees with
+//! all of them; but at a kink itself, either side's passes.
 
 use std::error::Error as StdError;
 
@@ -205,8 +206,8 @@ fn compare_alone(input: usize, together: &Tensor<f64>, alone: &Tensor<f64>) -> R
     }
 }
 
-/// (L(x + h) − L(x − h)) / 2h for one element of one parameter, whose value is x but for that element afterwards; or what the
-/// head of this file says of a side.
+/// (L(x + h) − L(x − h)) / 2h for one element of one parameter, whose value is x but for that element afterwards; or what
+/// the head of this file says of a side.
 fn difference(
     f: impl Fn() -> Result<Var<f64>, GradError>,
     (parameter, x, index): (&Parameter<f64>, &Tensor<f64>, usize),
@@ -229,10 +230,9 @@ fn difference(
         let (above, below) = (at + step, at - step);
         return Ok(change(&evaluate(above)?, &evaluate(below)?) / (above - below));
     }
-    let far = at + 2.0 * side * step;
-    let near = at + (far - at) / 2.0;
-    let (y, near, far) = (evaluate(at)?, evaluate(near)?, (evaluate(far)?, far - at));
-    Ok((4.0 * change(&near, &y) - change(&far.0, &y)) / far.1)
+    let width = at + 2.0 * side * step - at;
+    let (y, near, far) = (evaluate(at)?, evaluate(at + width / 2.0)?, evaluate(at + width)?);
+    Ok((4.0 * change(&near, &y) - change(&far, &y)) / width)
 }
 
 fn dot(a: &Tensor<f64>, b: &Tensor<f64>, f: impl Fn(f64, f64) -> f64) -> f64 {

@@ -1,48 +1,98 @@
 //! What the next row of windows reads and writes first: tiles ask for it meanwhile, a line at a time.
 
+use std::ops::Range;
+
+use super::channels::Channels;
+use super::windows::Windows;
 use crate::Element;
 use crate::simd::Simd;
 
-/// The lines of memory that hold some channels of successive pixels, of which each register of a tile asks for a share.
+/// What a row asks for in the name of the next one.
+pub struct Next<T> {
+    /// The pixels that the next row is the first to read.
+    ahead: Lines<T>,
+    /// Its outputs, or their gradients.
+    below: Lines<T>,
+    /// Whether outputs are as many as inputs; registers share inputs elsewhere.
+    even: bool,
+}
+
+impl<T: Element> Next<T> {
+    /// For the given registers; the next row's outputs begin at `below`, `stride` elements apart.
+    #[inline(always)]
+    pub fn new<S: Simd<T>>(
+        windows: &Windows<'_, T>,
+        channels: &Channels,
+        vectors: &Range<usize>,
+        (below, stride): (*const T, usize),
+    ) -> Self {
+        let [outputs, inputs] = channels.of(vectors);
+        Next {
+            ahead: Lines::new::<S>(windows.first_ahead(), inputs, windows.pixel),
+            below: Lines::new::<S>(below, outputs, stride),
+            even: channels.inputs == channels.outputs,
+        }
+    }
+
+    /// What a register, whose first output and input are given, asks for in tile `i` of `pixels` windows, `step` columns apart, if
+    /// tiles and registers before it have asked `earlier` times.
+    #[inline(always)]
+    pub fn parts<S: Simd<T>>(
+        &self,
+        [output, input]: [usize; 2],
+        (i, earlier): (usize, usize),
+        [pixels, step]: [usize; 2],
+    ) -> [Part<T>; 2] {
+        let input = if self.even { output } else { input };
+        [
+            self.ahead.part::<S>(input, (i, earlier), pixels * step * step),
+            self.below.part::<S>(output, (i, earlier), pixels),
+        ]
+    }
+}
+
+/// The lines of memory that hold some channels of successive pixels.
 ///
-/// Registers of a whole line take theirs in the order of memory, if a task has all channels: a processor foresees that, and
-/// then waits for more lines at once than it can be asked for. Others take those of their own channels.
-pub struct Lines<T> {
+/// Registers of a whole line take them in the order of memory, if a task has all channels: the processor then fetches them of
+/// its own accord too, into the second-level cache, and the few buffers for lines on their way to the first are free sooner.
+/// Others take those of their own channels.
+struct Lines<T> {
+    /// The first pixel, and the first channel.
     first: *const T,
+    start: usize,
     /// Elements from a pixel to the next.
     pixel: usize,
     in_order: bool,
 }
 
 impl<T: Element> Lines<T> {
-    /// Those of `channels` channels of pixels that begin at `first`, `pixel` elements apart.
     #[inline(always)]
-    pub fn new<S: Simd<T>>(first: *const T, channels: usize, pixel: usize) -> Self {
-        Lines { first, pixel, in_order: S::LANES == S::LINE && channels == pixel }
+    fn new<S: Simd<T>>(first: *const T, channels: Range<usize>, pixel: usize) -> Self {
+        Lines { first, start: channels.start, pixel, in_order: S::LANES == S::LINE && channels.len() == pixel }
     }
 
-    /// The first one of a register, whose first channel is given, in tile `i` of `pixels` pixels, if its tiles before this one
-    /// and the registers before it have had `earlier` shares; and the elements from each line to the next.
+    /// A register's in tile `i`, for which each asks for what a register has of `pixels` pixels. (Of an odd number of registers
+    /// of half a line the last one asks for half of its pixels.)
     #[inline(always)]
-    pub fn share<S: Simd<T>>(&self, channel: usize, i: usize, pixels: usize, earlier: usize) -> Share<T> {
+    fn part<S: Simd<T>>(&self, channel: usize, (i, earlier): (usize, usize), pixels: usize) -> Part<T> {
         let each = pixels * S::LANES / S::LINE;
         if self.in_order {
-            return Share { at: self.first.wrapping_add(earlier * each * S::LINE), apart: S::LINE };
+            return Part { at: self.first.wrapping_add(self.start + earlier * each * S::LINE), apart: S::LINE };
         }
         // Registers that have a line in common take a part of the pixels each.
-        let part = channel % S::LINE / S::LANES;
-        let at = (i * pixels + part * each) * self.pixel + channel - channel % S::LINE;
-        Share { at: self.first.wrapping_add(at), apart: self.pixel }
+        let other = channel % S::LINE / S::LANES;
+        let at = (i * pixels + other * each) * self.pixel + channel - channel % S::LINE;
+        Part { at: self.first.wrapping_add(at), apart: self.pixel }
     }
 }
 
-/// Some lines at equal distances.
-pub struct Share<T> {
+/// Lines at equal distances.
+pub struct Part<T> {
     at: *const T,
     apart: usize,
 }
 
-impl<T> Share<T> {
+impl<T> Part<T> {
     /// The next one.
     #[inline(always)]
     pub fn next(&mut self) -> *const T {
@@ -52,9 +102,9 @@ impl<T> Share<T> {
     }
 }
 
-/// Whether something is to be asked for at column `j` of one of `taps` kernel rows over a tile of `pixels` pixels, `step`
-/// columns apart, so that as many lines as a register of them has are asked for in all rows, evenly: a processor that is
-/// asked for many at once lets every other load wait.
+/// Whether something is to be asked for at column `j` of a row of `taps` taps over a tile of `pixels` pixels, `step` columns
+/// apart, so that in as many kernel rows (a square window's) as many lines as a register of the pixels has are asked for, evenly:
+/// a processor that is asked for many at once lets every other load wait.
 pub const fn fetches_at(j: usize, [pixels, taps, step]: [usize; 3], lanes: usize, line: usize) -> bool {
     if taps == 0 {
         return false;

@@ -37,7 +37,8 @@ use crate::{Element, Tensor, threads};
 /// Tasks that a pass is cut into if it is large enough, and the multiply-adds that make a task worth it.
 const TASKS: usize = 64;
 const TASK_MACS: usize = 1 << 17;
-/// Bytes of weights that a task reads again for every tile, and of sums that it reads and writes.
+/// Bytes of weights that a task reads again for every tile, and of sums that it reads and writes, meant to stay in the nearer
+/// caches. More channels to a task would be read in longer runs; more bands of sums take longer to be added up.
 const FILTER_BYTES: usize = 32 * 1024;
 const SUM_BYTES: usize = 20 * 1024;
 /// Channels of a group up to which the kernels here are faster than the products of [`gemm`](crate::ops::gemm).
@@ -118,10 +119,10 @@ struct Pieces {
 }
 
 impl Pieces {
-    /// For `rows` rows, `macs` multiply-adds and `vectors` registers, each with `filter` bytes, of which a task should have no
+    /// For `rows` rows, `macs` multiply-adds and `vectors` registers, each with so many bytes, of which a task should have no
     /// more than `most`.
-    fn new(rows: usize, macs: usize, vectors: usize, (filter, most): (usize, usize)) -> Self {
-        let blocks = (vectors * filter).div_ceil(most).clamp(1, vectors.max(1));
+    fn new(rows: usize, macs: usize, vectors: usize, (bytes, most): (usize, usize)) -> Self {
+        let blocks = (vectors * bytes).div_ceil(most).clamp(1, vectors.max(1));
         let bands = (macs / TASK_MACS).clamp(1, TASKS).div_ceil(blocks).min(rows).max(1);
         Pieces { bands, blocks }
     }

@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use super::ahead::{Lines, Share, fetches_at};
+use super::ahead::{Next, Part, fetches_at};
 use super::channels::Reads;
 use super::filters::Filters;
 use super::pixel_of;
@@ -25,7 +25,8 @@ pub struct Row<'a, T: Element> {
     pub stride: usize,
     /// The elements from an output to that of the next row.
     pub below: usize,
-    /// Whether that, and what the next row's windows are the first to read, is to be fetched meanwhile.
+    /// Whether that, and what the next row's windows are the first to read, is to be fetched meanwhile, if the windows have a
+    /// kernel of their own.
     pub fetches: bool,
     /// A number a channel, or null.
     pub bias: *const T,
@@ -65,15 +66,11 @@ impl<T: Element, R: Read, const K: usize, const STEP: usize> Kernel<T> for Tiles
 
     #[inline(always)]
     fn run<S: Simd<T>>(self, simd: S) {
-        let windows = &self.row.windows;
-        if K == 0 {
-            self.any_tiles(simd);
-        } else if R::SINGLE && S::REGISTERS >= 32 && windows.computed::<FOURTEEN>() <= windows.computed::<EIGHT>() {
-            self.tiles::<S, FOURTEEN>(simd);
-        } else if R::SINGLE && S::REGISTERS < 32 && windows.computed::<SEVEN>() < windows.computed::<EIGHT>() {
-            self.tiles::<S, SEVEN>(simd);
-        } else {
-            self.tiles::<S, EIGHT>(simd);
+        match self.row.windows.pixels::<S>(R::SINGLE) {
+            _ if K == 0 => self.any_tiles(simd),
+            SEVEN => self.tiles::<S, SEVEN>(simd),
+            FOURTEEN => self.tiles::<S, FOURTEEN>(simd),
+            _ => self.tiles::<S, EIGHT>(simd),
         }
     }
 }
@@ -87,9 +84,7 @@ impl<T: Element, R: Read, const K: usize, const STEP: usize> Tiles<'_, T, R, K, 
         let (windows, channels, size) = (&row.windows, &row.filters.channels, row.filters.size());
         let filters = row.filters.data().as_ptr().wrapping_add(row.vectors.start * size);
         let (x, pitch) = windows.rows();
-        let [outputs, inputs] = channels.of(&row.vectors);
-        let ahead = Lines::new::<S>(windows.first_ahead(), inputs.len(), windows.pixel);
-        let below = Lines::new::<S>(row.out.wrapping_add(row.below), outputs.len(), row.stride);
+        let next = Next::new::<S>(windows, channels, &row.vectors, (row.out.wrapping_add(row.below), row.stride));
         for i in 0..windows.tiles::<PIXELS>() {
             let tile = windows.tile::<PIXELS>(i);
             let first = windows.column(&tile);
@@ -100,12 +95,9 @@ impl<T: Element, R: Read, const K: usize, const STEP: usize> Tiles<'_, T, R, K, 
             for (v, &[output, input]) in channels.vectors[row.vectors.clone()].iter().enumerate() {
                 let at = (x.wrapping_add(input), pitch, filter);
                 let earlier = i * row.vectors.len() + v;
-                let next = [
-                    ahead.share::<S>(input, i * STEP * STEP, PIXELS, earlier * STEP * STEP),
-                    below.share::<S>(output, i, PIXELS, earlier),
-                ];
+                let next = next.parts::<S>([output, input], (i, earlier), [PIXELS, STEP]);
                 // SAFETY: the promise made to `run`, which chose K and STEP by the windows and has checked that registers are
-                // full.
+                // full. The pointers are this tile's and register's; a tile all of whose columns are inside is a full one.
                 unsafe {
                     let acc = match (is_inner, row.fetches) {
                         (true, false) => self.tile::<S, PIXELS, false, false>(simd, at, inside, next),
@@ -130,14 +122,15 @@ impl<T: Element, R: Read, const K: usize, const STEP: usize> Tiles<'_, T, R, K, 
     /// image are read; elsewhere all. If it `FETCH`es, it asks for what the next row reads and writes.
     ///
     /// # Safety
-    /// That of [`run`].
+    /// That of [`run`], for windows that K and STEP describe: x must be where the tile's first column is or would be, `filter` the
+    /// register's, and `inside` must have no column that is not; all of the tile's if this is no `BORDER`.
     #[inline(always)]
     unsafe fn tile<S: Simd<T>, const PIXELS: usize, const BORDER: bool, const FETCH: bool>(
         &self,
         simd: S,
         (mut x, pitch, filter): (*const T, usize, *const T),
         inside: u64,
-        [mut ahead, mut below]: [Share<T>; 2],
+        [mut ahead, mut below]: [Part<T>; 2],
     ) -> [S::V; PIXELS] {
         let Tiles { row: Row { windows, filters, .. }, read } = self;
         let (pixel, depth) = (windows.pixel, if R::SINGLE { 1 } else { filters.channels.depth });
@@ -244,7 +237,7 @@ impl<T: Element> Row<'_, T> {
     /// The epilogue of a tile's sums, and their storing. The tile before has had its first `repeated` pixels.
     ///
     /// # Safety
-    /// That of [`run`].
+    /// That of [`run`]; and the tile must be a full one if this is no `BORDER`.
     #[inline(always)]
     unsafe fn finish<S: Simd<T>, const PIXELS: usize, const BORDER: bool>(
         &self,

@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use super::ahead::{Lines, Share, fetches_at};
+use super::ahead::{Next, Part, fetches_at};
 use super::channels::{Channels, Reads};
 use super::pixel_of;
 use super::read::{Group, Own, Read, Spread, for_each_column, load, with_windows};
@@ -50,15 +50,11 @@ impl<T: Element, R: Read, const K: usize, const STEP: usize> Kernel<T> for Tiles
 
     #[inline(always)]
     fn run<S: Simd<T>>(self, simd: S) {
-        let windows = &self.row.windows;
-        if K == 0 {
-            self.any_tiles(simd);
-        } else if R::SINGLE && S::REGISTERS >= 32 && windows.computed::<FOURTEEN>() <= windows.computed::<EIGHT>() {
-            self.tiles::<S, FOURTEEN>(simd);
-        } else if R::SINGLE && S::REGISTERS < 32 && windows.computed::<SEVEN>() < windows.computed::<EIGHT>() {
-            self.tiles::<S, SEVEN>(simd);
-        } else {
-            self.tiles::<S, EIGHT>(simd);
+        match self.row.windows.pixels::<S>(R::SINGLE) {
+            _ if K == 0 => self.any_tiles(simd),
+            SEVEN => self.tiles::<S, SEVEN>(simd),
+            FOURTEEN => self.tiles::<S, FOURTEEN>(simd),
+            _ => self.tiles::<S, EIGHT>(simd),
         }
     }
 }
@@ -69,11 +65,14 @@ impl<T: Element, R: Read, const K: usize, const STEP: usize> Tiles<'_, T, R, K, 
     fn tiles<S: Simd<T>, const PIXELS: usize>(&self, simd: S) {
         let row = &self.row;
         let (windows, stride) = (&row.windows, row.channels.outputs);
-        let fetches = !windows.ahead.is_empty();
+        let fetches = windows.ahead.is_some();
         let (x, pitch) = windows.rows();
-        let [outputs, inputs] = row.channels.of(&row.vectors);
-        let ahead = Lines::new::<S>(windows.first_ahead(), inputs.len(), windows.pixel);
-        let below = Lines::new::<S>(row.dy.wrapping_add(windows.outputs * stride), outputs.len(), stride);
+        let next = Next::new::<S>(
+            windows,
+            row.channels,
+            &row.vectors,
+            (row.dy.wrapping_add(windows.outputs * stride), stride),
+        );
         for i in 0..windows.tiles::<PIXELS>() {
             let tile = windows.tile::<PIXELS>(i);
             let first = windows.column(&tile);
@@ -87,12 +86,9 @@ impl<T: Element, R: Read, const K: usize, const STEP: usize> Tiles<'_, T, R, K, 
                 let at = (x.wrapping_add(input), pitch, dy.wrapping_add(output), row.sums::<S>(v));
                 let valid = (inside, counted);
                 let earlier = i * row.vectors.len() + v;
-                let next = [
-                    ahead.share::<S>(input, i * STEP * STEP, PIXELS, earlier * STEP * STEP),
-                    below.share::<S>(output, i, PIXELS, earlier),
-                ];
+                let next = next.parts::<S>([output, input], (i, earlier), [PIXELS, STEP]);
                 // SAFETY: the promise made to `run`, which chose K and STEP by the windows and has checked that registers are
-                // full.
+                // full. The pointers are this tile's and register's; a tile all of whose columns are inside is a full one.
                 unsafe {
                     match (is_inner, fetches) {
                         (true, false) => self.tile::<S, PIXELS, false, false>(simd, at, valid, next),
@@ -109,14 +105,16 @@ impl<T: Element, R: Read, const K: usize, const STEP: usize> Tiles<'_, T, R, K, 
     /// the image and the pixels `counted` are read; elsewhere all. If it `FETCH`es, it asks for what the next row reads.
     ///
     /// # Safety
-    /// That of [`run`].
+    /// That of [`run`], for windows that K and STEP describe: x must be where the tile's first column is or would be, dy its first
+    /// gradient, `sums` the register's; and no column that is not in the image, and no pixel beyond the row, may be said to be
+    /// `inside` or `counted`; all of the tile's if this is no `BORDER`.
     #[inline(always)]
     unsafe fn tile<S: Simd<T>, const PIXELS: usize, const BORDER: bool, const FETCH: bool>(
         &self,
         simd: S,
         (mut x, pitch, mut dy, sums): (*const T, usize, *const T, *mut T),
         (inside, counted): (u64, u64),
-        [mut ahead, mut below]: [Share<T>; 2],
+        [mut ahead, mut below]: [Part<T>; 2],
     ) {
         let Tiles { row: SumRow { windows, channels, .. }, read } = self;
         let (pixel, depth) = (windows.pixel, if R::SINGLE { 1 } else { channels.depth });

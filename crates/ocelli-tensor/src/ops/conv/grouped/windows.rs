@@ -3,11 +3,13 @@
 use std::ops::Range;
 
 use super::filters::Taps;
+use crate::Element;
 use crate::ops::gemm::Grid;
+use crate::simd::Simd;
 
 /// Pixels of a tile. With the weights of seven taps and one input they fill the 16 registers of AVX2.
 pub const EIGHT: usize = 8;
-/// Pixels of a tile where rows are so long that fewer are computed twice: maps of 7, 14, 28, 56 and 112 columns consist of them.
+/// Pixels of a tile in rows that consist of them, as those of maps of 7, 14, 28, 56 and 112 columns do.
 pub const SEVEN: usize = 7;
 /// As [`SEVEN`], where there are 32 registers.
 pub const FOURTEEN: usize = 14;
@@ -30,10 +32,9 @@ pub struct Windows<'a, T> {
     pub step: usize,
     /// Outputs of the row.
     pub outputs: usize,
-    /// The rows of the image that the next row of windows is the first to read, if the images are too large for the
-    /// nearer caches: tiles fetch them meanwhile, because pixels are read a register at a time, in an order that
-    /// processors don't foresee.
-    pub ahead: Range<usize>,
+    /// The first of the rows, in this image or behind it, that the next row of windows is the first to read, if the images are
+    /// too large for the nearer caches.
+    pub ahead: Option<usize>,
 }
 
 impl<'a, T> Windows<'a, T> {
@@ -47,9 +48,8 @@ impl<'a, T> Windows<'a, T> {
             return windows;
         }
         // Behind an image's last row the next image begins.
-        let end = (grid.batch - n) * height;
-        let first = windows.y.saturating_add_signed(taps.rows.last().unwrap_or(&0) + 1).min(end);
-        Windows { ahead: first..end.min(first + grid.step[0]), ..windows }
+        let ahead = windows.y.saturating_add_signed(taps.rows.last().unwrap_or(&0) + 1);
+        Windows { ahead: Some(ahead), ..windows }
     }
 
     /// The windows of row `y` of a grid over an image of `pixel` channels that is near.
@@ -61,7 +61,7 @@ impl<'a, T> Windows<'a, T> {
         let start = taps.rows.partition_point(|offset| row(offset) < 0);
         let end = taps.rows.partition_point(|offset| row(offset) < height as isize);
         let inside = start..end.max(start);
-        Windows { image, pixel, width, y, taps, inside, step: grid.step[1], outputs: grid.size[1], ahead: 0..0 }
+        Windows { image, pixel, width, y, taps, inside, step: grid.step[1], outputs: grid.size[1], ahead: None }
     }
 
     /// The first pixel of the image row under the first kernel row inside, and the elements from there to that of the
@@ -108,11 +108,23 @@ impl<'a, T> Windows<'a, T> {
         bits(before as usize..end as usize)
     }
 
-    /// The first pixel of the rows [`ahead`](Self::ahead); of the row under the windows, if there are none.
+    /// The first pixel of the rows [`ahead`](Self::ahead); where there are none, of a row that is near.
     #[inline(always)]
     pub fn first_ahead(&self) -> *const T {
-        let row = if self.ahead.is_empty() { self.y } else { self.ahead.start };
-        self.image.wrapping_add(row * self.width * self.pixel)
+        self.image.wrapping_add(self.ahead.unwrap_or(self.y) * self.width * self.pixel)
+    }
+
+    /// The pixels of the row's tiles: those of which the fewest are computed in vain, and of equals the more.
+    #[inline(always)]
+    pub fn pixels<S: Simd<T>>(&self, single: bool) -> usize
+    where
+        T: Element,
+    {
+        match (single, S::REGISTERS >= 32) {
+            (true, true) if self.computed::<FOURTEEN>() <= self.computed::<EIGHT>() => FOURTEEN,
+            (true, false) if self.computed::<SEVEN>() < self.computed::<EIGHT>() => SEVEN,
+            _ => EIGHT,
+        }
     }
 }
 
