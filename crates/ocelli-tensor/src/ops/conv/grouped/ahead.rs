@@ -109,7 +109,9 @@ pub const fn fetches_at(j: usize, [pixels, taps, step]: [usize; 3], lanes: usize
     if taps == 0 {
         return false;
     }
-    let wanted = (pixels * lanes).div_ceil(line).div_ceil(taps);
+    // Rows of two taps occur alone, too, in the passes of an input's gradient.
+    let rows = if taps == 2 { 1 } else { taps };
+    let wanted = (pixels * lanes).div_ceil(line).div_ceil(rows);
     let apart = ((pixels - 1) * step + taps) / wanted;
     j.is_multiple_of(apart) && j / apart < wanted
 }
