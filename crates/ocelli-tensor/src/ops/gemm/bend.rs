@@ -1,22 +1,29 @@
 //! Activations that are curves, over tiles of a gathered product.
 
+use std::ops::Range;
+
 use super::tile::{Block, load, store};
 use crate::Element;
 use crate::ops::activation::{Activation, with_curve};
 use crate::simd::Simd;
 
-/// C = curve(C) over `rows` rows of a block that has been computed. Curves are long: a loop over what was just stored keeps
+/// C = curve(C) over `rows` of a block that have been computed. Curves are long: a loop over what was just stored keeps
 /// them from being repeated for every register of every tile.
 ///
 /// # Safety
 /// As for [`tile::gather`](super::tile::gather).
 #[inline(always)]
-pub(super) unsafe fn bend<T: Element, N, S: Simd<T>>(simd: S, curve: Activation, block: &Block<'_, T, N>, rows: usize) {
+pub(super) unsafe fn bend<T: Element, N, S: Simd<T>>(
+    simd: S,
+    curve: Activation,
+    block: &Block<T, N>,
+    rows: Range<usize>,
+) {
     with_curve!(curve, |curve| {
-        for i in 0..rows {
+        for i in rows {
             // SAFETY: the caller's promise; `live` columns are the block's.
             unsafe {
-                let out = block.out.add(*block.targets.add(i) + block.column);
+                let out = block.out.add(*block.targets.add(i));
                 let mut c = 0;
                 // Two at a time, since each is a long chain.
                 while c + 2 * S::LANES <= block.live {

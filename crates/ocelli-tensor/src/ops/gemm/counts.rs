@@ -98,18 +98,29 @@ impl<T: Element> Counting<T> {
         Counting { place, rows: 0, put: 0, lines: Lines { centre: zeros, sums: zeros, products: zeros } }
     }
 
-    /// What the next tile is added to, and whether it is the first, whose first row becomes the centre.
-    pub fn lines(&mut self) -> (&mut Lines<T>, bool) {
-        (&mut self.lines, self.rows == 0)
+    /// Adds a tile, while it is in registers.
+    #[inline(always)]
+    pub fn add<S: Simd<T>, const ROWS: usize, const VECTORS: usize>(
+        &mut self,
+        simd: S,
+        tile: &[[S::V; VECTORS]; ROWS],
+    ) {
+        self.lines.add(simd, tile, self.rows == 0);
+        self.rows += ROWS;
     }
 
-    /// Notes that a tile has been added, of which `live` columns count.
+    /// What is added to beside [`add`](Self::add), and how many rows that is called.
+    pub fn lines(&mut self, rows: usize) -> &mut Lines<T> {
+        self.rows += rows;
+        &mut self.lines
+    }
+
+    /// [Puts](Self::put) the sums of a block of rows into their place, if there are as many.
     ///
     /// # Safety
-    /// The place must have so many columns, which nobody else may access.
+    /// As for [`put`](Self::put).
     #[inline(always)]
-    pub unsafe fn added(&mut self, rows: usize, live: usize) {
-        self.rows += rows;
+    pub unsafe fn put_blocks(&mut self, live: usize) {
         if self.rows - self.put >= ROWS {
             // SAFETY: the caller's promise.
             unsafe { self.put(live) }
@@ -119,7 +130,7 @@ impl<T: Element> Counting<T> {
     /// Adds what has not been put there to the sums in their place.
     ///
     /// # Safety
-    /// As for [`added`](Self::added).
+    /// The place must have `live` columns, which nobody else may access.
     #[inline(always)]
     pub unsafe fn put(&mut self, live: usize) {
         let Counting { place, lines, .. } = self;

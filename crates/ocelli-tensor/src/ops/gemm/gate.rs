@@ -6,6 +6,8 @@
 //! its place in C: addresses there differ from those of the norm's input by whole pages, mostly, and loads that look like
 //! stores before them wait for these.
 
+use std::ops::Range;
+
 use super::counts::{Lines, WIDEST};
 use super::tile::{Block, load, store};
 use crate::ops::batch_norm::Lanes;
@@ -24,15 +26,15 @@ pub(crate) struct Gate<'a, T: Element> {
     pub saved: Saved<'a, T>,
 }
 
-/// Rows of a part of the norm's input, as tiles read them.
+/// Rows of a part of the norm's input, as the tiles of a panel read them: pointers are to what belongs to its first column.
 #[derive(Clone, Copy)]
 pub(super) struct PartRows<T> {
     /// Elements from one row to the next.
     stride: usize,
-    /// The first row, where the product's first column would be; and what is laid out as it: residual or output, or null.
+    /// The first row; and what is laid out as it: residual or output, or null.
     x: *const T,
     other: *const T,
-    /// One number for each column of the product. If the output is known, there is no scale.
+    /// One number for each column. If the output is known, there is no scale.
     mean: *const T,
     scale: *const T,
     beta: *const T,
@@ -54,7 +56,7 @@ impl<T: Element> Gate<'_, T> {
             && other
     }
 
-    /// The rows from `first` on of the part that the product's `column` lies in.
+    /// The rows from `first` on of the part that a panel lies in, which begins with the product's `column`.
     pub(super) fn rows(&self, first: usize, column: usize) -> PartRows<T> {
         let (mut part, mut start) = (&self.parts[0], 0);
         for next in &self.parts[1..] {
@@ -67,13 +69,14 @@ impl<T: Element> Gate<'_, T> {
         let Lanes { mean, scale, beta } = self.columns;
         let null = std::ptr::null();
         let stride = part.shape().columns();
-        let from = |elements: &[T]| elements.as_ptr().wrapping_add(first * stride).wrapping_sub(start);
+        let from = |elements: &[T]| elements.as_ptr().wrapping_add(first * stride + column - start);
+        let number = |numbers: &[T]| numbers.as_ptr().wrapping_add(column);
         let (scale, other) = match self.saved {
-            Saved::Normalized => (scale.as_ptr(), null),
-            Saved::Residual(residual) => (scale.as_ptr(), from(residual)),
+            Saved::Normalized => (number(scale), null),
+            Saved::Residual(residual) => (number(scale), from(residual)),
             Saved::Output(y) => (null, from(y)),
         };
-        PartRows { stride, x: from(part.data()), other, mean: mean.as_ptr(), scale, beta: beta.as_ptr() }
+        PartRows { stride, x: from(part.data()), other, mean: number(mean), scale, beta: number(beta) }
     }
 }
 
@@ -85,10 +88,10 @@ impl<T: Element> PartRows<T> {
         PartRows { x: self.x.wrapping_add(at), other, ..self }
     }
 
-    /// Fetches `n` elements, no more than two cache lines, of the `i`-th row from the product's `column` on.
+    /// Fetches `n` elements, no more than two cache lines, of the `i`-th row.
     #[inline(always)]
-    pub(super) fn fetch<S: Simd<T>>(&self, simd: S, i: usize, column: usize, n: usize) {
-        let at = i * self.stride + column;
+    pub(super) fn fetch<S: Simd<T>>(&self, simd: S, i: usize, n: usize) {
+        let at = i * self.stride;
         simd.prefetch(self.x.wrapping_add(at));
         simd.prefetch(self.x.wrapping_add(at + n - 1));
         if !self.other.is_null() {
@@ -98,7 +101,7 @@ impl<T: Element> PartRows<T> {
     }
 
     /// Leaves of a tile of so many `rows`, [`WIDEST`] elements apart, what the rectifier let through, and adds that, and its
-    /// products with x − mean, to the sums. The tile has `live` columns, the product's from `column` on.
+    /// products with x − mean, to the sums. The tile has `live` columns.
     ///
     /// # Safety
     /// There must be such rows and columns.
@@ -108,7 +111,7 @@ impl<T: Element> PartRows<T> {
         simd: S,
         tile: &mut [T],
         rows: usize,
-        (column, live): (usize, usize),
+        live: usize,
         lines: &mut Lines<T>,
     ) {
         let zero = simd.splat(T::ZERO);
@@ -118,12 +121,12 @@ impl<T: Element> PartRows<T> {
             let (mut sum, mut product) = (simd.load(sums), simd.load(products));
             // SAFETY: the caller's promise, and what the pointers are.
             unsafe {
-                let mean = load(simd, self.mean.add(column + c), n);
+                let mean = load(simd, self.mean.add(c), n);
                 let known = self.scale.is_null();
-                let coefficient = |numbers: *const T| if known { zero } else { load(simd, numbers.add(column + c), n) };
+                let coefficient = |numbers: *const T| if known { zero } else { load(simd, numbers.add(c), n) };
                 let (scale, beta) = (coefficient(self.scale), coefficient(self.beta));
                 for (i, row) in tile.chunks_exact_mut(WIDEST).take(rows).enumerate() {
-                    let at = i * self.stride + column + c;
+                    let at = i * self.stride + c;
                     let centred = simd.sub(load(simd, self.x.wrapping_add(at), n), mean);
                     let mut input = simd.mul_add(centred, scale, beta);
                     if !self.other.is_null() {
@@ -141,17 +144,17 @@ impl<T: Element> PartRows<T> {
     }
 }
 
-/// Stores a tile that waited, rows [`WIDEST`] apart, in its place.
+/// Stores a tile that waited, rows [`WIDEST`] apart, in the rows of its place from `start` on.
 ///
 /// # Safety
 /// As for [`tile::gather`](super::tile::gather), with these rows for the block's.
 #[inline(always)]
-pub(super) unsafe fn put<T: Element, N, S: Simd<T>>(simd: S, tile: &[T], block: &Block<'_, T, N>, rows: usize) {
-    for (i, row) in tile.chunks_exact(WIDEST).take(rows).enumerate() {
+pub(super) unsafe fn put<T: Element, N, S: Simd<T>>(simd: S, tile: &[T], block: &Block<T, N>, rows: Range<usize>) {
+    for (i, row) in rows.zip(tile.chunks_exact(WIDEST)) {
         for c in (0..block.live).step_by(S::LANES) {
             // SAFETY: the caller's promise; `live` columns are the block's.
             unsafe {
-                let out = block.out.add(*block.targets.add(i) + block.column + c);
+                let out = block.out.add(*block.targets.add(i) + c);
                 store(simd, simd.load(&row[c..]), out, S::LANES.min(block.live - c));
             }
         }

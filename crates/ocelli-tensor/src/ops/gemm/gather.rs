@@ -17,7 +17,7 @@ pub(crate) use super::epilogue::{ColumnSlice, Epilogue};
 use super::gate::{self, Gate};
 use super::grid::Pixels;
 use super::number::Number;
-use super::pieces::{COUNTED_TASKS, Cuts, Pieces, ROWS_BYTES, TASKS, compete, cut};
+use super::pieces::{COUNTED_TASKS, Pieces, ROWS_BYTES, TASKS, compete, cut};
 pub use super::tile::Finish;
 use super::tile::{self, Block, MOST_ROWS, with_tile};
 use super::{Grid, Packed, Shared, pointers};
@@ -30,6 +30,9 @@ use crate::{Element, threads};
 const DEPTH: usize = 1024;
 /// As many of one that is read in place: its lines share the sets of the caches less evenly.
 const DEPTH_IN_PLACE: usize = 512;
+
+/// Tiles that are computed before what follows them, where that reads them again.
+const FEW_TILES: usize = 4;
 
 /// Rows of A whose lines a set of the first-level cache holds beside one of B.
 const SET_ROWS: usize = 7;
@@ -288,59 +291,62 @@ impl<T: Element, N: Number<T>, const GATED: bool> Tiles<'_, T, N, GATED> {
         let most = if compete::<T>(this.apart) { S::TILE_ROWS.min(SET_ROWS) } else { S::TILE_ROWS };
         let tiles = rows.div_ceil(most);
         let column = this.column + first_column;
-        let place = finish.and_then(|finish| finish.counts);
         let gate = this.gate.filter(|_| GATED && finish.is_some()).map(|(gate, first)| gate.rows(first, column));
         let mut aside = [T::ZERO; MOST_ROWS * WIDEST];
-        let mut counting = place.map(|place| Counting::new(place.at(0, 0, column)));
-        let fetchers = tile::fetchers::<N>(rows / tiles.max(1), this.b.width);
-        let (share, mut fetcher) = (taps.len() * k.len() / fetchers * b_ahead_row, 0);
-        // The first panel is the first to read the next tile's rows.
-        let fetches = this.taps == 1 && panel == this.panels.start;
-        for tile in Cuts::new(rows, tiles) {
-            let a_ahead = match rows.checked_sub(tile::rows_ahead::<T, S>(tile.len())) {
-                Some(last) if fetches && tile.end < rows => sources[tile.end.min(last)..].as_ptr(),
-                _ => std::ptr::null(),
-            };
-            let rows_of_gate = gate.map(|gate| gate.from(tile.start));
-            let mut block = Block {
-                sources: sources[tile.start..].as_ptr(),
-                stride: rows,
-                taps: taps.len(),
-                k_start: k.start,
-                k_count: k.len(),
-                b,
-                b_row,
-                targets: this.targets[tile.clone()].as_ptr(),
-                out: this.out,
-                column,
-                live,
-                first,
-                counts: counting.as_mut().map(Counting::lines),
-                gate: rows_of_gate.map(|gate| (gate, aside.as_mut_ptr())),
-                finish,
-                a_ahead,
-                b_ahead: b_next.wrapping_add(fetcher * share),
-                b_ahead_row,
-            };
-            fetcher = if fetcher + 1 == fetchers { 0 } else { fetcher + 1 };
-            // SAFETY: the promise made to `Panels::run`; with one tap there are `rows` sources, and from `a_ahead` on as many as
-            // the tile fetches; a panel has `taps · k` rows of whole registers, `b_row` apart (in place, those up to `Number::end`);
-            // `vectors` is chosen by `live`; and counts have the output's columns, of which each panel has its own.
-            unsafe {
-                with_tile!(S, tile.len(), vectors, |R, V| tile::gather::<T, N, S, R, V, GATED>(simd, &mut block));
-                if let (Some(gate), Some((lines, _))) = (rows_of_gate, &mut block.counts) {
-                    gate.pass(simd, &mut aside, tile.len(), (column, live), lines);
-                    gate::put(simd, &aside, &block, tile.len());
+        let together = match finish {
+            _ if GATED => 1,
+            Some(finish) if finish.curve.is_some() || finish.counts.is_some() => FEW_TILES,
+            _ => tiles,
+        };
+        let mut block = Block {
+            sources: sources.as_ptr(),
+            rows,
+            taps: taps.len(),
+            k_start: k.start,
+            k_count: k.len(),
+            b,
+            b_row,
+            targets: this.targets.as_ptr(),
+            out: this.out.wrapping_add(column),
+            live,
+            first,
+            finish: finish.map(|finish| finish.from(column)),
+            counting: finish.and_then(|finish| finish.counts).map(|place| Counting::new(place.at(0, 0, column))),
+            gate: gate.map(|gate| (gate, aside.as_mut_ptr())),
+            // The first panel is the first to read the next tile's rows.
+            a_ahead: this.taps == 1 && panel == this.panels.start,
+            b_ahead: b_next,
+            b_ahead_row,
+            fetcher: 0,
+        };
+        let (each, larger) = (rows / tiles.max(1), rows % tiles.max(1));
+        let mut row = 0;
+        for (tile_rows, count) in [(each + 1, larger), (each, tiles - larger)] {
+            for start in (0..count).step_by(together) {
+                let count = together.min(count - start);
+                let done = row..row + count * tile_rows;
+                // SAFETY: the promise made to `Panels::run`; the rows of the tiles are `rows` together; a panel has `taps · k` rows of
+                // whole registers, `b_row` apart (in place, those up to `Number::end`); `vectors` is chosen by `live`; and counts
+                // have the output's columns, of which each panel has its own.
+                unsafe {
+                    with_tile!(S, tile_rows, vectors, |R, V| {
+                        tile::gather::<T, N, S, R, V, GATED>(simd, &mut block, row, count);
+                    });
+                    if let (Some(gate), Some(counting)) = (gate, &mut block.counting) {
+                        gate.from(row).pass(simd, &mut aside, tile_rows, live, counting.lines(tile_rows));
+                        gate::put(simd, &aside, &block, done.clone());
+                    }
+                    if let Some(curve) = finish.and_then(|finish| finish.curve) {
+                        bend(simd, curve, &block, done.clone());
+                    }
+                    if let Some(counting) = &mut block.counting {
+                        counting.put_blocks(live);
+                    }
                 }
-                if let Some(curve) = finish.and_then(|finish| finish.curve) {
-                    bend(simd, curve, &block, tile.len());
-                }
-                if let Some(counting) = &mut counting {
-                    counting.added(tile.len(), live);
-                }
+                row = done.end;
             }
         }
-        if let Some(mut counting) = counting {
+        if let Some(mut counting) = block.counting {
             // SAFETY: as above; counts have the output's columns.
             unsafe { counting.put(live) }
         }

@@ -8,7 +8,7 @@
 // Registers are named by their place in the tile.
 #![allow(clippy::needless_range_loop)]
 
-use super::counts::{Lines, Place, WIDEST};
+use super::counts::{Counting, Place, WIDEST};
 use super::gate::PartRows;
 use super::number::Number;
 use crate::Element;
@@ -30,34 +30,43 @@ pub struct Finish<T> {
     pub counts: Option<Place<T>>,
 }
 
-/// A block of a gathered product: `ROWS` rows, one panel, some taps, some of each tap's `k`.
-pub(super) struct Block<'a, T, N> {
-    /// `taps` groups, `stride` apart, of the rows' pointers into A, each valid for `k_start + k_count` elements.
+impl<T: Element> Finish<T> {
+    /// That of the columns from `column` on, without the sums.
+    pub(super) fn from(&self, column: usize) -> Self {
+        let at = |numbers: *const T| if numbers.is_null() { numbers } else { numbers.wrapping_add(column) };
+        Finish { bias: at(self.bias), residual: at(self.residual), ..*self }
+    }
+}
+
+/// A block of a gathered product: `rows` rows, one panel, some taps, some of each tap's `k`.
+pub(super) struct Block<T: Element, N> {
+    /// For each of `taps`, pointers to all rows of A, each valid for `k_start + k_count` elements.
     pub sources: *const *const T,
-    pub stride: usize,
+    pub rows: usize,
     pub taps: usize,
     pub k_start: usize,
     pub k_count: usize,
     /// `taps · k_count` rows of a panel, `b_row` apart.
     pub b: *const N,
     pub b_row: usize,
-    /// The rows' offsets into `out`; the tile writes `live` columns from `column` on.
+    /// The rows' offsets from `out`, where the panel's first column lies; `live` columns are written.
     pub targets: *const usize,
     pub out: *mut T,
-    pub column: usize,
     pub live: usize,
     /// Whether C starts at zero rather than at what `out` holds.
     pub first: bool,
-    pub finish: Option<&'a Finish<T>>,
-    /// Sums over the rows that C is added to in the end, and whether it is the first tile.
-    pub counts: Option<(&'a mut Lines<T>, bool)>,
-    /// What the tile has to [pass](PartRows::pass) before it is stored, and where it waits for that, rows [`WIDEST`] apart.
+    /// What follows the last block, whose columns begin with the panel's, too.
+    pub finish: Option<Finish<T>>,
+    /// Sums over the rows that C is added to in the end.
+    pub counting: Option<Counting<T>>,
+    /// What a tile has to [pass](PartRows::pass) before it is stored, and where it waits for that, rows [`WIDEST`] apart.
     pub gate: Option<(PartRows<T>, *mut T)>,
-    /// Where rows of B are fetched for later, how far apart they lie, and as many rows of A as [`rows_ahead`] says whose same `k`
-    /// are, or null.
+    /// Whether rows of A that the next tile reads are fetched, at the same `k`.
+    pub a_ahead: bool,
+    /// Where rows of B are fetched for later, how far apart they lie, and the tile that has fetched the last of its share.
     pub b_ahead: *const N,
     pub b_ahead_row: usize,
-    pub a_ahead: *const *const T,
+    pub fetcher: usize,
 }
 
 /// Steps of the common dimension between two branches. Short taps (64 channels) would otherwise pay for a mispredicted
@@ -91,11 +100,13 @@ pub(super) const fn rows_ahead<T: Element, S: Simd<T>>(rows: usize) -> usize {
 /// through all of it: what a processor has asked of memory is limited, and loads wait behind it.
 const RESULTS_AHEAD: usize = 2;
 
-/// Computes a block with a tile of `ROWS` rows and `VECTORS` registers.
+/// Computes so many `tiles` of `ROWS` rows and `VECTORS` registers, one behind the other, from a block's row `start` on. One by
+/// one, each would find anew what they have in common, which takes as long as some addends do.
 ///
 /// # Safety
-/// All pointers of `block` must be valid as described there, for `ROWS` rows (what is fetched need not be readable); nobody
-/// else may access the elements of `out` that it writes; and `(VECTORS − 1) · LANES < live ≤ VECTORS · LANES`.
+/// All pointers of `block` must be valid as described there (what is fetched need not be readable); its rows must reach as far;
+/// nobody else may access the elements of `out` that it writes; and `(VECTORS − 1) · LANES < live ≤ VECTORS · LANES`. With a
+/// gate there is one tile.
 #[inline(always)]
 pub(super) unsafe fn gather<
     T: Element,
@@ -106,109 +117,127 @@ pub(super) unsafe fn gather<
     const GATED: bool,
 >(
     simd: S,
-    block: &mut Block<'_, T, N>,
+    block: &mut Block<T, N>,
+    start: usize,
+    tiles: usize,
 ) {
     const { assert!(S::TILE_ROWS <= MOST_ROWS) }
+    let &mut Block { rows, taps, k_start, k_count, b_row, out: c, live, first, ref finish, b_ahead_row, .. } = block;
     let gate = if GATED { block.gate } else { None };
     let width = S::LANES * S::TILE_VECTORS;
+    let (b_row, b_ahead_row) = if N::APART { (b_row, b_ahead_row) } else { (width, width) };
     // Turns of the loop that read a line of each row.
     let line_turns = S::LINE / UNROLL;
     let fetched = rows_ahead::<T, S>(ROWS) / line_turns;
+    let last_fetched = rows.checked_sub(rows_ahead::<T, S>(ROWS)).filter(|_| block.a_ahead);
+    let fetchers = fetchers::<N>(ROWS, width);
+    let share = taps * k_count / fetchers * b_ahead_row;
     // The live columns of the last register.
-    let last = block.live - (VECTORS - 1) * S::LANES;
+    let last = live - (VECTORS - 1) * S::LANES;
     let lanes = |v: usize| if v + 1 == VECTORS { last } else { S::LANES };
-    let mut acc = [[simd.splat(T::ZERO); VECTORS]; ROWS];
-    // SAFETY: the pointers are valid as the caller vouches; `targets`, `out`, `bias` and `residual` are accessed at
-    // `live` columns only, and panels of this token are `width ≥ VECTORS · LANES` wide.
-    unsafe {
-        let mut out = [block.out; ROWS];
-        for (i, out) in out.iter_mut().enumerate() {
-            *out = block.out.add(*block.targets.add(i) + block.column);
-        }
-        if !block.first {
+    // What comes after the last step is fetched meanwhile: a row now and then, or some at every turn of a short loop.
+    let residual = finish.as_ref().map_or(std::ptr::null(), |finish| finish.residual);
+    let fetching_end = if first || !residual.is_null() || GATED { ROWS } else { 0 };
+    let turns = taps * (k_count / UNROLL);
+    let few = if GATED || turns >= ROWS { 1 } else { RESULTS_AHEAD };
+    let pause = (turns / ROWS).saturating_sub(1);
+    for row in (start..start + tiles * ROWS).step_by(ROWS) {
+        // SAFETY: the pointers are valid as the caller vouches; `targets`, `out`, `bias` and `residual` are accessed at
+        // `live` columns only, and panels of this token are `width ≥ VECTORS · LANES` wide.
+        unsafe {
+            let targets = block.targets.add(row);
+            let target = |i: usize| *targets.add(i);
+            let mut acc = [[simd.splat(T::ZERO); VECTORS]; ROWS];
+            if !first {
+                for i in 0..ROWS {
+                    for v in 0..VECTORS {
+                        acc[i][v] = load(simd, c.add(target(i) + v * S::LANES), lanes(v));
+                    }
+                }
+            }
+            let a_ahead = match last_fetched {
+                Some(last) if row + ROWS < rows => block.sources.add(last.min(row + ROWS)),
+                _ => std::ptr::null(),
+            };
+            let (mut b, mut b_ahead) = (block.b, block.b_ahead.wrapping_add(block.fetcher * share));
+            block.fetcher = if block.fetcher + 1 >= fetchers { 0 } else { block.fetcher + 1 };
+            let (mut fetching, mut wait) = (0, 0);
+            let mut sources = block.sources.add(row);
+            for _ in 0..taps {
+                let mut a = [std::ptr::null(); ROWS];
+                for (i, a) in a.iter_mut().enumerate() {
+                    *a = (*sources.add(i)).add(k_start);
+                }
+                sources = sources.wrapping_add(rows);
+                let mut k = 0;
+                while k + UNROLL <= k_count {
+                    // Some rows, which lie one behind the other unless they may lie apart.
+                    let some = UNROLL / fetchers;
+                    let (runs, run) = if N::APART { (some, width) } else { (1, some * width) };
+                    for _ in 0..runs {
+                        for at in (0..run).step_by(line::<N>()) {
+                            simd.prefetch(b_ahead.wrapping_add(at).cast());
+                        }
+                        b_ahead = b_ahead.wrapping_add(if N::APART { b_ahead_row } else { run });
+                    }
+                    if !a_ahead.is_null() {
+                        let turn = k / UNROLL % line_turns;
+                        for i in 0..fetched {
+                            let row = *a_ahead.add(turn * fetched + i);
+                            simd.prefetch(row.wrapping_add(k_start + k));
+                        }
+                    }
+                    if wait > 0 {
+                        wait -= 1;
+                    } else if fetching < fetching_end {
+                        wait = pause;
+                        for i in fetching..fetching_end.min(fetching + few) {
+                            if first {
+                                let c = c.wrapping_add(target(i));
+                                simd.prefetch_to_write(c);
+                                simd.prefetch_to_write(c.wrapping_add(live - 1));
+                            }
+                            if !(residual.is_null() || GATED && residual == c.cast_const()) {
+                                let residual = residual.wrapping_add(target(i));
+                                simd.prefetch(residual);
+                                simd.prefetch(residual.wrapping_add(live - 1));
+                            }
+                            if let Some((gate, _)) = &gate {
+                                gate.fetch(simd, i, live);
+                            }
+                        }
+                        fetching += few;
+                    }
+                    for u in 0..UNROLL {
+                        step(simd, &a, k + u, b.add(u * b_row), &mut acc);
+                    }
+                    k += UNROLL;
+                    b = b.wrapping_add(UNROLL * b_row);
+                }
+                while k < k_count {
+                    step(simd, &a, k, b, &mut acc);
+                    k += 1;
+                    b = b.wrapping_add(b_row);
+                }
+            }
+            if let Some(finish) = finish {
+                self::finish(simd, finish, targets, &mut acc, last);
+            }
+            if let Some((_, aside)) = gate {
+                for i in 0..ROWS {
+                    for v in 0..VECTORS {
+                        store(simd, acc[i][v], aside.add(i * WIDEST + v * S::LANES), lanes(v));
+                    }
+                }
+                return;
+            }
+            if let Some(counting) = &mut block.counting {
+                counting.add(simd, &acc);
+            }
             for i in 0..ROWS {
                 for v in 0..VECTORS {
-                    acc[i][v] = load(simd, out[i].add(v * S::LANES), lanes(v));
+                    store(simd, acc[i][v], c.add(target(i) + v * S::LANES), lanes(v));
                 }
-            }
-        }
-        let residual = block.finish.map_or(std::ptr::null(), |finish| finish.residual);
-        // What comes after the last step is fetched meanwhile: a row now and then, or some at every turn of a short loop.
-        let (mut fetching, mut wait) = (0, 0);
-        let end = if block.first || !residual.is_null() || GATED { ROWS } else { 0 };
-        let turns = block.taps * (block.k_count / UNROLL);
-        let few = if GATED || turns >= ROWS { 1 } else { RESULTS_AHEAD };
-        let pause = turns / ROWS;
-        let (b_row, b_ahead_row) = if N::APART { (block.b_row, block.b_ahead_row) } else { (width, width) };
-        let (mut b, mut b_ahead) = (block.b, block.b_ahead);
-        for tap in 0..block.taps {
-            let mut a = [std::ptr::null(); ROWS];
-            for (i, a) in a.iter_mut().enumerate() {
-                *a = (*block.sources.add(tap * block.stride + i)).add(block.k_start);
-            }
-            let mut k = 0;
-            while k + UNROLL <= block.k_count {
-                // Some rows, which lie one behind the other unless they may lie apart.
-                let rows = UNROLL / fetchers::<N>(ROWS, width);
-                let (runs, run) = if N::APART { (rows, width) } else { (1, rows * width) };
-                for _ in 0..runs {
-                    for at in (0..run).step_by(line::<N>()) {
-                        simd.prefetch(b_ahead.wrapping_add(at).cast());
-                    }
-                    b_ahead = b_ahead.wrapping_add(if N::APART { b_ahead_row } else { run });
-                }
-                if !block.a_ahead.is_null() {
-                    let turn = k / UNROLL % line_turns;
-                    for i in 0..fetched {
-                        let row = *block.a_ahead.add(turn * fetched + i);
-                        simd.prefetch(row.wrapping_add(block.k_start + k));
-                    }
-                }
-                if wait > 0 {
-                    wait -= 1;
-                } else if fetching < end {
-                    wait = pause.saturating_sub(1);
-                    for i in fetching..end.min(fetching + few) {
-                        let place = *block.targets.add(i) + block.column;
-                        if block.first {
-                            simd.prefetch_to_write(block.out.wrapping_add(place));
-                            simd.prefetch_to_write(block.out.wrapping_add(place + block.live - 1));
-                        }
-                        if !(residual.is_null() || GATED && residual == block.out.cast_const()) {
-                            simd.prefetch(residual.wrapping_add(place));
-                            simd.prefetch(residual.wrapping_add(place + block.live - 1));
-                        }
-                        if let Some((gate, _)) = &gate {
-                            gate.fetch(simd, i, block.column, block.live);
-                        }
-                    }
-                    fetching += few;
-                }
-                for u in 0..UNROLL {
-                    step(simd, &a, k + u, b.add(u * b_row), &mut acc);
-                }
-                k += UNROLL;
-                b = b.wrapping_add(UNROLL * b_row);
-            }
-            while k < block.k_count {
-                step(simd, &a, k, b, &mut acc);
-                k += 1;
-                b = b.wrapping_add(b_row);
-            }
-        }
-        if let Some(finish) = block.finish {
-            self::finish(simd, finish, block, &mut acc, last);
-        }
-        if let Some((_, aside)) = gate {
-            for (i, out) in out.iter_mut().enumerate() {
-                *out = aside.add(i * WIDEST);
-            }
-        } else if let Some((lines, first)) = &mut block.counts {
-            lines.add(simd, &acc, *first);
-        }
-        for i in 0..ROWS {
-            for v in 0..VECTORS {
-                store(simd, acc[i][v], out[i].add(v * S::LANES), lanes(v));
             }
         }
     }
@@ -243,10 +272,10 @@ unsafe fn step<T: Element, N: Number<T>, S: Simd<T>, const ROWS: usize, const VE
 /// # Safety
 /// As for [`gather`].
 #[inline(always)]
-unsafe fn finish<T: Element, N, S: Simd<T>, const ROWS: usize, const VECTORS: usize>(
+unsafe fn finish<T: Element, S: Simd<T>, const ROWS: usize, const VECTORS: usize>(
     simd: S,
     finish: &Finish<T>,
-    block: &Block<'_, T, N>,
+    targets: *const usize,
     acc: &mut [[S::V; VECTORS]; ROWS],
     last: usize,
 ) {
@@ -255,7 +284,7 @@ unsafe fn finish<T: Element, N, S: Simd<T>, const ROWS: usize, const VECTORS: us
     unsafe {
         if !finish.bias.is_null() {
             for v in 0..VECTORS {
-                let bias = load(simd, finish.bias.add(block.column + v * S::LANES), lanes(v));
+                let bias = load(simd, finish.bias.add(v * S::LANES), lanes(v));
                 for row in acc.iter_mut() {
                     row[v] = simd.add(row[v], bias);
                 }
@@ -263,7 +292,7 @@ unsafe fn finish<T: Element, N, S: Simd<T>, const ROWS: usize, const VECTORS: us
         }
         if !finish.residual.is_null() {
             for (i, row) in acc.iter_mut().enumerate() {
-                let residual = finish.residual.add(*block.targets.add(i) + block.column);
+                let residual = finish.residual.add(*targets.add(i));
                 for (v, c) in row.iter_mut().enumerate() {
                     *c = simd.add(*c, load(simd, residual.add(v * S::LANES), lanes(v)));
                 }
