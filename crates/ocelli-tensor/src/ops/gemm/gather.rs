@@ -17,7 +17,7 @@ pub(crate) use super::epilogue::{ColumnSlice, Epilogue};
 use super::gate::{self, Gate};
 use super::grid::Pixels;
 use super::number::Number;
-use super::pieces::{COUNTED_TASKS, Pieces, ROWS_BYTES, TASKS, compete, cut};
+use super::pieces::{COUNTED_TASKS, Pieces, ROWS_BYTES, TASKS, compete, cut, sizes};
 pub use super::tile::Finish;
 use super::tile::{self, Block, MOST_ROWS, with_tile};
 use super::{Grid, Packed, Shared, pointers};
@@ -28,8 +28,10 @@ use crate::{Element, threads};
 /// Rows of a panel that are multiplied at a time: in `f32`, 128 KiB with AVX-512 and 64 with AVX2. They are read in order, so that
 /// what the first-level cache does not hold comes from the second in time; a smaller block would load and store C more often.
 const DEPTH: usize = 1024;
-/// As many of one that is read in place: its lines share the sets of the caches less evenly.
-const DEPTH_IN_PLACE: usize = 512;
+/// As many of one that is read in place, if its rows lie a multiple of so many bytes apart: of the second-level cache, too, they
+/// share a few sets.
+const DEPTH_APART: usize = 512;
+const APART_BYTES: usize = 1024;
 
 /// Tiles that are computed before what follows them, where that reads them again.
 const FEW_TILES: usize = 4;
@@ -235,7 +237,9 @@ impl<T: Element, N: Number<T>, const GATED: bool> Kernel<T> for Tiles<'_, T, N, 
     fn run<S: Simd<T>>(self, simd: S) {
         let Panels { taps, k, ref panels, .. } = self.0;
         // A block is some whole taps, or a part of one.
-        let depth = if N::APART { DEPTH_IN_PLACE } else { DEPTH };
+        let (_, b_row) = self.b_rows([panels.start, 0, 0]);
+        let apart = N::APART && (b_row * size_of::<N>()).is_multiple_of(APART_BYTES);
+        let depth = if apart { DEPTH_APART } else { DEPTH };
         let (tap_block, k_block) = ((depth / k).max(1), k.min(depth));
         let row_bytes = self.0.targets.len() * size_of::<T>();
         let span = (ROWS_BYTES / row_bytes.max(1) / k_block).max(1) * k_block;
@@ -319,9 +323,8 @@ impl<T: Element, N: Number<T>, const GATED: bool> Tiles<'_, T, N, GATED> {
             b_ahead_row,
             fetcher: 0,
         };
-        let (each, larger) = (rows / tiles.max(1), rows % tiles.max(1));
         let mut row = 0;
-        for (tile_rows, count) in [(each + 1, larger), (each, tiles - larger)] {
+        for (tile_rows, count) in sizes(rows, tiles) {
             for start in (0..count).step_by(together) {
                 let count = together.min(count - start);
                 let done = row..row + count * tile_rows;

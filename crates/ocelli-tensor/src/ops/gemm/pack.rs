@@ -18,6 +18,9 @@ use super::transpose::Transpose;
 use crate::simd::{self, Isa, Kernel, Simd};
 use crate::{Element, Tensor, threads};
 
+/// Bytes of a matrix's rows that are packed at a time, as some panels side by side.
+const SIDE_BY_SIDE: usize = 512;
+
 /// Where `B[g, t, k, n]` lies in a tensor: `g · group + t · tap + k · row + n · column`. Row or column is 1.
 #[derive(Debug, Clone, Copy)]
 pub struct Matrix {
@@ -72,7 +75,15 @@ impl<T: Element> Packed<T> {
         let mut packed = Self::scratch(groups, taps.len() * k, columns);
         let (size, width) = (packed.depth * packed.width, packed.width);
         let panels = Source { numbers: source, at, groups, taps, k, columns };
-        threads::for_each_chunk(packed.panels_mut(), size, |i, rows| panels.copy(i, rows, width));
+        // A matrix that lies row by row is read in runs as long as some panels are wide.
+        let beside = SIDE_BY_SIDE / (width * size_of::<T>());
+        let some = if groups == 1 && at.column == 1 { beside.max(1) } else { 1 };
+        threads::for_each_chunk(packed.panels_mut(), some * size, |i, rows| match width {
+            8 if some > 1 => panels.copy_side_by_side::<8>(some * i, rows),
+            16 if some > 1 => panels.copy_side_by_side::<16>(some * i, rows),
+            32 if some > 1 => panels.copy_side_by_side::<32>(some * i, rows),
+            _ => rows.chunks_exact_mut(size).enumerate().for_each(|(j, rows)| panels.copy(some * i + j, rows, width)),
+        });
         packed
     }
 
@@ -237,6 +248,30 @@ struct Source<'a, T> {
 }
 
 impl<T: Element> Source<'_, T> {
+    /// Copies the panels from the `first` on of the only group, row by row: panel by panel, each line would be read alone, from
+    /// another page than the one before.
+    fn copy_side_by_side<const WIDTH: usize>(&self, first: usize, rows: &mut [T]) {
+        let depth = self.taps.len() * self.k;
+        let (rows, _) = rows.as_chunks_mut::<WIDTH>();
+        let from = first * WIDTH;
+        let columns = (self.columns - from).min(rows.len() / depth * WIDTH);
+        for (t, tap) in self.taps.iter().enumerate() {
+            for k in 0..self.k {
+                let row = &self.numbers[tap * self.at.tap + k * self.at.row + from..][..columns];
+                let (whole, rest) = row.as_chunks::<WIDTH>();
+                let at = t * self.k + k;
+                for (panel, &piece) in whole.iter().enumerate() {
+                    rows[panel * depth + at] = piece;
+                }
+                if !rest.is_empty() {
+                    let last = &mut rows[whole.len() * depth + at];
+                    *last = [T::ZERO; WIDTH];
+                    last[..rest.len()].copy_from_slice(rest);
+                }
+            }
+        }
+    }
+
     /// Copies panel `i`, rows of `width`.
     fn copy(&self, i: usize, rows: &mut [T], width: usize) {
         let (first, group) = (i / self.groups * width, i % self.groups);

@@ -131,6 +131,13 @@ pub(crate) fn cut(n: usize, pieces: usize, i: usize) -> Range<usize> {
     n * i / pieces..n * (i + 1) / pieces
 }
 
+/// The sizes of `n` cut into so many nearly equal pieces, larger ones first: how long, and how many.
+#[inline(always)]
+pub(super) fn sizes(n: usize, pieces: usize) -> [(usize, usize); 2] {
+    let (each, larger) = (n / pieces.max(1), n % pieces.max(1));
+    [(each + 1, larger), (each, pieces - larger)]
+}
+
 /// All pieces that [`cut`] makes, one after the other. Without divisions, which would take as long as a tile of few addends.
 pub(crate) struct Cuts {
     each: usize,

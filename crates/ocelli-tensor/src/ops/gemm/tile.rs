@@ -176,7 +176,7 @@ pub(super) unsafe fn gather<
                     let (runs, run) = if N::APART { (some, width) } else { (1, some * width) };
                     for _ in 0..runs {
                         for at in (0..run).step_by(line::<N>()) {
-                            simd.prefetch(b_ahead.wrapping_add(at).cast());
+                            simd.prefetch(b_ahead.wrapping_add(at + line::<N>() - 1).cast());
                         }
                         b_ahead = b_ahead.wrapping_add(if N::APART { b_ahead_row } else { run });
                     }
