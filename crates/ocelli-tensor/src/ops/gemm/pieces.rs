@@ -133,9 +133,9 @@ pub(crate) fn cut(n: usize, pieces: usize, i: usize) -> Range<usize> {
 
 /// The sizes of `n` cut into so many nearly equal pieces, larger ones first: how long, and how many.
 #[inline(always)]
-pub(super) fn sizes(n: usize, pieces: usize) -> [(usize, usize); 2] {
+pub(crate) fn sizes(n: usize, pieces: usize) -> impl Iterator<Item = (usize, usize)> {
     let (each, larger) = (n / pieces.max(1), n % pieces.max(1));
-    [(each + 1, larger), (each, pieces - larger)]
+    [(each + 1, larger), (each, pieces - larger)].into_iter().filter(|&(_, count)| count > 0)
 }
 
 /// All pieces that [`cut`] makes, one after the other. Without divisions, which would take as long as a tile of few addends.

@@ -208,9 +208,12 @@ pub(super) unsafe fn gather<
                         }
                         fetching += few;
                     }
-                    for u in 0..UNROLL {
-                        step(simd, &a, k + u, b.add(u * b_row), &mut acc);
-                    }
+                    // One by one, since a loop would not be unrolled in a large tile, which then keeps addresses of its rows.
+                    const { assert!(UNROLL == 4) }
+                    step(simd, &a, k, b, &mut acc);
+                    step(simd, &a, k + 1, b.add(b_row), &mut acc);
+                    step(simd, &a, k + 2, b.add(2 * b_row), &mut acc);
+                    step(simd, &a, k + 3, b.add(3 * b_row), &mut acc);
                     k += UNROLL;
                     b = b.wrapping_add(UNROLL * b_row);
                 }
