@@ -32,7 +32,7 @@ pub(crate) mod transpose;
 
 pub(crate) use grid::Grid;
 pub(crate) use pack::{Matrix, Packed};
-pub(crate) use pieces::{Cuts, cut, sizes};
+pub(crate) use pieces::{Cuts, cut};
 pub(crate) use tile::with_tile;
 
 use crate::memory::Scratch;

@@ -133,7 +133,7 @@ pub(crate) fn cut(n: usize, pieces: usize, i: usize) -> Range<usize> {
 
 /// The sizes of `n` cut into so many nearly equal pieces, larger ones first: how long, and how many.
 #[inline(always)]
-pub(crate) fn sizes(n: usize, pieces: usize) -> impl Iterator<Item = (usize, usize)> {
+pub(super) fn sizes(n: usize, pieces: usize) -> impl Iterator<Item = (usize, usize)> {
     let (each, larger) = (n / pieces.max(1), n % pieces.max(1));
     [(each + 1, larger), (each, pieces - larger)].into_iter().filter(|&(_, count)| count > 0)
 }

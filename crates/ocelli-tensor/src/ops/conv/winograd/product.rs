@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use super::planes::View;
 use crate::Element;
-use crate::ops::gemm::{Packed, sizes, with_tile};
+use crate::ops::gemm::{Cuts, Packed, with_tile};
 use crate::simd::Simd;
 
 /// Addends of a block, so that a block of a panel (with 16 columns, 16 KiB) stays in the first-level cache.
@@ -71,25 +71,26 @@ pub(super) unsafe fn multiply<T: Element, S: Simd<T>>(
             let depth = DEPTH_BLOCK.min(u.channels - start);
             let b = &b[start * width..][..depth * width];
             let (v_rows, m_rows) = (v.at(f, rows.start, first + start), m.at(f, 0, panel * width));
-            let next = |t: usize, a: *const T| match u.cached {
-                // The same rows at the next frequency.
-                true => a.wrapping_add(v.stride),
-                // The next block of the panel, or of the next frequency, which lies behind it.
-                false => fetched::<T, S>(b.as_ptr_range().end, t, depth * width),
-            };
-            let mut tile = Tile {
-                a: v_rows,
-                a_stride: v.width,
-                b: b.as_ptr(),
-                depth,
-                c: m_rows,
-                c_stride: m.width,
-                first: first + start == 0,
-                done: 0,
-            };
-            for (tile_rows, count) in sizes(rows.len(), tiles) {
+            for (t, part) in Cuts::new(rows.len(), tiles).enumerate() {
+                let a = v_rows.wrapping_add(part.start * v.width);
+                let tile = Tile {
+                    a,
+                    a_stride: v.width,
+                    b: b.as_ptr(),
+                    depth,
+                    c: m_rows.wrapping_add(part.start * m.width),
+                    c_stride: m.width,
+                    first: first + start == 0,
+                    next: if u.cached {
+                        // The same rows at the next frequency.
+                        a.wrapping_add(v.stride)
+                    } else {
+                        // The next block of the panel, or of the next frequency, which lies behind it.
+                        fetched::<T, S>(b.as_ptr_range().end, t, depth * width)
+                    },
+                };
                 // SAFETY: the rows and panels exist, as asserted; the rest is the caller's promise.
-                unsafe { with_tile!(S, tile_rows, vectors, |R, V| tile.run::<S, R, V, false>(simd, count, next)) }
+                unsafe { with_tile!(S, part.len(), vectors, |R, V| tile.run::<S, R, V, false>(simd)) }
             }
         }
     }
@@ -138,20 +139,22 @@ pub(super) unsafe fn accumulate<T: Element, S: Simd<T>>(
                         .at(f, start, columns.start * width)
                         .wrapping_add(d.stride + (row - rows.start) * d.rows * width),
                 };
-                let next = |t, _| fetched::<T, S>(next, t, depth * width);
-                let mut tile = Tile {
-                    a,
-                    a_stride: width,
-                    b,
-                    depth,
-                    c: sums.c.wrapping_add((row - rows.start) * width * sums.stride + (column - columns.start) * width),
-                    c_stride: sums.stride,
-                    first: sums.first && start == 0,
-                    done: 0,
-                };
-                for (tile_rows, count) in sizes(channels, tiles) {
+                for (t, part) in Cuts::new(channels, tiles).enumerate() {
+                    let at = ((row - rows.start) * width + part.start) * sums.stride + (column - columns.start) * width;
                     // SAFETY: the rows and panels exist, as asserted; the rest is the caller's promise.
-                    unsafe { with_tile!(S, tile_rows, vectors, |R, V| tile.run::<S, R, V, true>(simd, count, next)) }
+                    unsafe {
+                        let tile = Tile {
+                            a: a.add(part.start),
+                            a_stride: width,
+                            b,
+                            depth,
+                            c: sums.c.add(at),
+                            c_stride: sums.stride,
+                            first: sums.first && start == 0,
+                            next: fetched::<T, S>(next, t, depth * width),
+                        };
+                        with_tile!(S, part.len(), vectors, |R, V| tile.run::<S, R, V, true>(simd));
+                    }
                 }
             }
         }
@@ -170,8 +173,7 @@ fn fetched<T: Element, S: Simd<T>>(next: *const T, t: usize, size: usize) -> *co
     next.wrapping_add(t % fetchers::<T, S>() * size / fetchers::<T, S>())
 }
 
-/// What a register tile works on, and those of the rows below it. Rows of A and C lie at equal distances, B is a panel, of which
-/// a tile takes some registers.
+/// A register tile's operands. Rows of A and C lie at equal distances, B is a panel, of which the tile takes some registers.
 struct Tile<T> {
     a: *const T,
     a_stride: usize,
@@ -181,69 +183,58 @@ struct Tile<T> {
     c_stride: usize,
     /// Whether C starts at zero rather than at what it holds.
     first: bool,
-    /// Tiles that have been computed, above this one.
-    done: usize,
+    /// Where to fetch cache lines for later.
+    next: *const T,
 }
 
 impl<T: Element> Tile<T> {
-    /// C = A · B or C += A · B for so many `tiles`, one below the other; with `TRANSPOSED`, A is what the transpose of `a` holds,
-    /// which is a panel. `next` says where one fetches cache lines for later, by its number and its `a`.
+    /// C = A · B or C += A · B; with `TRANSPOSED`, A is what the transpose of `a` holds, which is a panel.
     ///
     /// # Safety
-    /// The pointers must be valid for `ROWS` rows a tile, `depth`, and `VECTORS` registers, and C be the caller's.
+    /// The pointers must be valid for `ROWS` rows, `depth`, and `VECTORS` registers, and C be the caller's.
     #[inline(always)]
-    unsafe fn run<S: Simd<T>, const ROWS: usize, const VECTORS: usize, const TRANSPOSED: bool>(
-        &mut self,
-        simd: S,
-        tiles: usize,
-        next: impl Fn(usize, *const T) -> *const T,
-    ) {
+    unsafe fn run<S: Simd<T>, const ROWS: usize, const VECTORS: usize, const TRANSPOSED: bool>(self, simd: S) {
         let width = S::LANES * if TRANSPOSED { VECTORS } else { S::TILE_VECTORS };
         // Known when compiled, so that a step's elements of A need no addresses of their own.
         let (from_row, from_step) = if TRANSPOSED { (1, width) } else { (self.a_stride, 1) };
-        for _ in 0..tiles {
-            let mut acc = [[simd.splat(T::ZERO); VECTORS]; ROWS];
-            let mut a = [self.a; ROWS];
-            let (mut b, mut next) = (self.b, next(self.done, self.a));
-            // SAFETY: the caller's promise.
-            unsafe {
-                for i in 0..ROWS {
-                    // Of unknown origin: a compiler that sees the stride keeps addresses in step, and spills the tile for it.
-                    a[i] = black_box(self.a.add(i * from_row));
-                }
-                if !self.first {
-                    for i in 0..ROWS {
-                        for v in 0..VECTORS {
-                            acc[i][v] = simd.load_ptr(self.c.add(i * self.c_stride + v * S::LANES));
-                        }
-                    }
-                }
-                let mut k = 0;
-                while k + STEPS <= self.depth {
-                    for _ in 0..STEPS * width / (fetchers::<T, S>() * S::LINE) {
-                        simd.prefetch(next);
-                        next = next.wrapping_add(S::LINE);
-                    }
-                    for step in 0..STEPS {
-                        add(simd, &mut acc, &a, (k + step) * from_step, b.add(step * width));
-                    }
-                    k += STEPS;
-                    b = b.add(STEPS * width);
-                }
-                while k < self.depth {
-                    add(simd, &mut acc, &a, k * from_step, b);
-                    k += 1;
-                    b = b.add(width);
-                }
+        let mut acc = [[simd.splat(T::ZERO); VECTORS]; ROWS];
+        let mut a = [self.a; ROWS];
+        let (mut b, mut next) = (self.b, self.next);
+        // SAFETY: the caller's promise.
+        unsafe {
+            for i in 0..ROWS {
+                // Of unknown origin: a compiler that sees the stride keeps addresses in step, and spills the tile for it.
+                a[i] = black_box(self.a.add(i * from_row));
+            }
+            if !self.first {
                 for i in 0..ROWS {
                     for v in 0..VECTORS {
-                        simd.store_ptr(acc[i][v], self.c.add(i * self.c_stride + v * S::LANES));
+                        acc[i][v] = simd.load_ptr(self.c.add(i * self.c_stride + v * S::LANES));
                     }
                 }
             }
-            self.a = self.a.wrapping_add(ROWS * from_row);
-            self.c = self.c.wrapping_add(ROWS * self.c_stride);
-            self.done += 1;
+            let mut k = 0;
+            while k + STEPS <= self.depth {
+                for _ in 0..STEPS * width / (fetchers::<T, S>() * S::LINE) {
+                    simd.prefetch(next);
+                    next = next.wrapping_add(S::LINE);
+                }
+                for step in 0..STEPS {
+                    add(simd, &mut acc, &a, (k + step) * from_step, b.add(step * width));
+                }
+                k += STEPS;
+                b = b.add(STEPS * width);
+            }
+            while k < self.depth {
+                add(simd, &mut acc, &a, k * from_step, b);
+                k += 1;
+                b = b.add(width);
+            }
+            for i in 0..ROWS {
+                for v in 0..VECTORS {
+                    simd.store_ptr(acc[i][v], self.c.add(i * self.c_stride + v * S::LANES));
+                }
+            }
         }
     }
 }
