@@ -120,6 +120,9 @@ mod tests {
         check::<f32>([70, 60, 1024], 5e-6);
         check::<f64>([9, 600, 512], 1e-13);
         check::<f32>([40, 1200, 96], 1e-5);
+        // Blocks of rows in place that lie a multiple of 1 KiB apart; panels side by side with a ragged end.
+        check::<f32>([20, 1100, 768], 1e-5);
+        check::<f64>([9, 1100, 128], 1e-13);
         // Both operands of a product over pixels compete, the left one or the right.
         check::<f32>([1024, 40, 70], 5e-6);
         check::<f32>([40, 70, 1024], 5e-6);

@@ -358,6 +358,8 @@ fn same_bits_for_any_number_of_threads() {
     let depthwise = Case { groups: 64, ..case };
     let grouped = Case { groups: 16, ..case };
     let pointwise = Case { window: Window::square(1), ..case };
+    // More channels than are multiplied at a time, of some taps.
+    let deep = self::case(1, [14, 14], 2048, 32, 1, Window::square(3).stride(2).padding(1));
     let results: Vec<_> = [1, 2, 3, 8]
         .map(|threads| {
             threads::set(threads);
@@ -371,7 +373,8 @@ fn same_bits_for_any_number_of_threads() {
                     conv2d_backward_weight(&x, &dy, w.shape(), &case.window, case.groups).unwrap(),
                 ]
             });
-            (passes, [y, mean, var])
+            let deep = conv2d(&deep.x::<f32>(), &deep.w(), &deep.window, 1).unwrap();
+            (passes, [y, mean, var, deep])
         })
         .into();
     threads::set(0);

@@ -9,8 +9,8 @@ use crate::ops::batch_norm::Part;
 use crate::ops::columns::add_in_order;
 use crate::simd::Simd;
 
-/// Rows that are summed in the element type. Sums of blocks are added up in `f64`.
-const ROWS: usize = 64;
+/// Rows, and those of some tiles more, that are summed in the element type. Sums of blocks are added up in `f64`.
+const BLOCK_ROWS: usize = 64;
 /// The columns of the widest panel: two registers of 16 lanes.
 pub(super) const WIDEST: usize = 32;
 
@@ -109,7 +109,7 @@ impl<T: Element> Counting<T> {
         self.rows += ROWS;
     }
 
-    /// What is added to beside [`add`](Self::add), and how many rows that is called.
+    /// The sums, for a caller that adds so many rows to them itself.
     pub fn lines(&mut self, rows: usize) -> &mut Lines<T> {
         self.rows += rows;
         &mut self.lines
@@ -121,7 +121,7 @@ impl<T: Element> Counting<T> {
     /// As for [`put`](Self::put).
     #[inline(always)]
     pub unsafe fn put_blocks(&mut self, live: usize) {
-        if self.rows - self.put >= ROWS {
+        if self.rows - self.put >= BLOCK_ROWS {
             // SAFETY: the caller's promise.
             unsafe { self.put(live) }
         }
@@ -148,9 +148,9 @@ impl<T: Element> Counting<T> {
 }
 
 impl<T: Element> Lines<T> {
-    /// Adds a tile, while it is in registers.
+    /// Adds a tile; the first row of the first becomes the centre.
     #[inline(always)]
-    pub fn add<S: Simd<T>, const ROWS: usize, const VECTORS: usize>(
+    fn add<S: Simd<T>, const ROWS: usize, const VECTORS: usize>(
         &mut self,
         simd: S,
         tile: &[[S::V; VECTORS]; ROWS],

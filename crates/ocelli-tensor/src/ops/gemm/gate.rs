@@ -144,7 +144,7 @@ impl<T: Element> PartRows<T> {
     }
 }
 
-/// Stores a tile that waited, rows [`WIDEST`] apart, in the rows of its place from `start` on.
+/// Stores a tile that waited, rows [`WIDEST`] apart, in its place, which are `rows` of the block.
 ///
 /// # Safety
 /// As for [`tile::gather`](super::tile::gather), with these rows for the block's.

@@ -28,12 +28,12 @@ use crate::{Element, threads};
 /// Rows of a panel that are multiplied at a time: in `f32`, 128 KiB with AVX-512 and 64 with AVX2. They are read in order, so that
 /// what the first-level cache does not hold comes from the second in time; a smaller block would load and store C more often.
 const DEPTH: usize = 1024;
-/// As many of one that is read in place, if its rows lie a multiple of so many bytes apart: of the second-level cache, too, they
-/// share a few sets.
+/// As many of one that is read in place, if its rows lie a multiple of [`APART_BYTES`] apart.
 const DEPTH_APART: usize = 512;
+/// Bytes between rows that share a sixteenth of the second-level cache's sets or fewer.
 const APART_BYTES: usize = 1024;
 
-/// Tiles that are computed before what follows them, where that reads them again.
+/// Tiles that are computed before what follows them, where that reads them again or sums so many rows at most.
 const FEW_TILES: usize = 4;
 
 /// Rows of A whose lines a set of the first-level cache holds beside one of B.
@@ -237,12 +237,12 @@ impl<T: Element, N: Number<T>, const GATED: bool> Kernel<T> for Tiles<'_, T, N, 
     fn run<S: Simd<T>>(self, simd: S) {
         let Panels { taps, k, ref panels, .. } = self.0;
         // A block is some whole taps, or a part of one.
-        let (_, b_row) = self.b_rows([panels.start, 0, 0]);
-        let apart = N::APART && (b_row * size_of::<N>()).is_multiple_of(APART_BYTES);
+        let apart = N::APART && (self.0.b.columns * size_of::<N>()).is_multiple_of(APART_BYTES);
         let depth = if apart { DEPTH_APART } else { DEPTH };
         let (tap_block, k_block) = ((depth / k).max(1), k.min(depth));
         let row_bytes = self.0.targets.len() * size_of::<T>();
-        let span = (ROWS_BYTES / row_bytes.max(1) / k_block).max(1) * k_block;
+        // (Of some taps, the order of the addends would change with it, and so with the number of threads.)
+        let span = if taps > 1 { k_block } else { (ROWS_BYTES / row_bytes.max(1) / k_block).max(1) * k_block };
         for from in (0..k).step_by(span) {
             let to = k.min(from + span);
             for panel in panels.clone() {
@@ -298,7 +298,7 @@ impl<T: Element, N: Number<T>, const GATED: bool> Tiles<'_, T, N, GATED> {
         let gate = this.gate.filter(|_| GATED && finish.is_some()).map(|(gate, first)| gate.rows(first, column));
         let mut aside = [T::ZERO; MOST_ROWS * WIDEST];
         let together = match finish {
-            _ if GATED => 1,
+            _ if gate.is_some() => 1,
             Some(finish) if finish.curve.is_some() || finish.counts.is_some() => FEW_TILES,
             _ => tiles,
         };
@@ -316,7 +316,7 @@ impl<T: Element, N: Number<T>, const GATED: bool> Tiles<'_, T, N, GATED> {
             first,
             finish: finish.map(|finish| finish.from(column)),
             counting: finish.and_then(|finish| finish.counts).map(|place| Counting::new(place.at(0, 0, column))),
-            gate: gate.map(|gate| (gate, aside.as_mut_ptr())),
+            gate: None,
             // The first panel is the first to read the next tile's rows.
             a_ahead: this.taps == 1 && panel == this.panels.start,
             b_ahead: b_next,
@@ -328,9 +328,10 @@ impl<T: Element, N: Number<T>, const GATED: bool> Tiles<'_, T, N, GATED> {
             for start in (0..count).step_by(together) {
                 let count = together.min(count - start);
                 let done = row..row + count * tile_rows;
+                block.gate = gate.map(|gate| (gate.from(row), aside.as_mut_ptr()));
                 // SAFETY: the promise made to `Panels::run`; the rows of the tiles are `rows` together; a panel has `taps · k` rows of
-                // whole registers, `b_row` apart (in place, those up to `Number::end`); `vectors` is chosen by `live`; and counts
-                // have the output's columns, of which each panel has its own.
+                // whole registers, `b_row` apart (in place, those up to `Number::end`); `vectors` is chosen by `live`; counts have
+                // the output's columns, of which each panel has its own; and what waits for a gate has room for the largest tile.
                 unsafe {
                     with_tile!(S, tile_rows, vectors, |R, V| {
                         tile::gather::<T, N, S, R, V, GATED>(simd, &mut block, row, count);

@@ -75,14 +75,17 @@ impl<T: Element> Packed<T> {
         let mut packed = Self::scratch(groups, taps.len() * k, columns);
         let (size, width) = (packed.depth * packed.width, packed.width);
         let panels = Source { numbers: source, at, groups, taps, k, columns };
-        // A matrix that lies row by row is read in runs as long as some panels are wide.
-        let beside = SIDE_BY_SIDE / (width * size_of::<T>());
-        let some = if groups == 1 && at.column == 1 { beside.max(1) } else { 1 };
+        // A matrix that lies row by row is read in runs as long as some panels are wide, if there are enough for all threads.
+        let count = columns.div_ceil(width);
+        let beside = (SIDE_BY_SIDE / (width * size_of::<T>())).min(count / threads::count()).max(1);
+        let some = if groups == 1 && at.column == 1 { beside } else { 1 };
         threads::for_each_chunk(packed.panels_mut(), some * size, |i, rows| match width {
-            8 if some > 1 => panels.copy_side_by_side::<8>(some * i, rows),
-            16 if some > 1 => panels.copy_side_by_side::<16>(some * i, rows),
-            32 if some > 1 => panels.copy_side_by_side::<32>(some * i, rows),
-            _ => rows.chunks_exact_mut(size).enumerate().for_each(|(j, rows)| panels.copy(some * i + j, rows, width)),
+            _ if some == 1 => panels.copy(i, rows, width),
+            4 => panels.copy_side_by_side::<4>(some * i, rows),
+            8 => panels.copy_side_by_side::<8>(some * i, rows),
+            16 => panels.copy_side_by_side::<16>(some * i, rows),
+            32 => panels.copy_side_by_side::<32>(some * i, rows),
+            _ => unreachable!("panels of {width} columns"),
         });
         packed
     }
@@ -297,4 +300,35 @@ fn copy<T: Element>(source: &[T], at: Matrix, rows: &mut [T], width: usize, live
     assert_eq!(at.row, 1, "a matrix or its transpose");
     let size = [live, rows.len() / width];
     T::transpose(Transpose { from: source, from_stride: at.column, to: rows, to_stride: width, size });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check<T: Element>(columns: usize, taps: &[usize], k: usize, groups: usize) {
+        let at = Matrix { group: columns, tap: k * groups * columns, row: groups * columns, column: 1 };
+        let source = Vec::from_iter((1..=3 * k * groups * columns).map(|i| T::from_f64(i as f64)));
+        for &isa in simd::available() {
+            let packed = simd::with_isa(isa, || Packed::new(&source, at, groups, taps, k, columns));
+            for (group, panel) in (0..groups).flat_map(|group| (0..packed.panels()).map(move |panel| (group, panel))) {
+                for (i, &x) in packed.panel(group, panel).iter().enumerate() {
+                    let (row, column) = (i / packed.width, panel * packed.width + i % packed.width);
+                    let from = group * at.group + taps[row / k] * at.tap + row % k * at.row + column;
+                    let expected = if column < columns { source[from] } else { T::ZERO };
+                    assert_eq!(x, expected, "{isa:?} {columns} {taps:?} {k} {groups}: {group} {panel} {i}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn panels_hold_the_columns_and_zeros_beyond_them() {
+        for columns in [1, 33, 127, 128, 129, 300, 600] {
+            for (taps, k, groups) in [(&[0][..], 1, 1), (&[2, 0], 3, 1), (&[1], 3, 2)] {
+                check::<f32>(columns, taps, k, groups);
+                check::<f64>(columns, taps, k, groups);
+            }
+        }
+    }
 }

@@ -238,6 +238,20 @@ mod tests {
     }
 
     #[test]
+    fn sizes_are_nearly_equal_and_all_there_is() {
+        for n in 0..60 {
+            for pieces in 1..=n {
+                let all = Vec::from_iter(sizes(n, pieces).flat_map(|(len, count)| vec![len; count]));
+                assert_eq!([all.len(), all.iter().sum()], [pieces, n]);
+                assert!(all.windows(2).all(|next| next[0] >= next[1]) && all[0] == n.div_ceil(pieces));
+                assert!(all[0] - all[pieces - 1] <= 1);
+            }
+            assert_eq!(sizes(0, n).map(|(len, _)| len).sum::<usize>(), 0);
+        }
+        assert_eq!(sizes(0, 0).count(), 0);
+    }
+
+    #[test]
     fn cuts_are_the_pieces_of_cut() {
         for n in 0..60 {
             for pieces in 0..20 {

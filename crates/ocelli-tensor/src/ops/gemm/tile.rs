@@ -34,7 +34,7 @@ impl<T: Element> Finish<T> {
     /// That of the columns from `column` on, without the sums.
     pub(super) fn from(&self, column: usize) -> Self {
         let at = |numbers: *const T| if numbers.is_null() { numbers } else { numbers.wrapping_add(column) };
-        Finish { bias: at(self.bias), residual: at(self.residual), ..*self }
+        Finish { bias: at(self.bias), residual: at(self.residual), counts: None, ..*self }
     }
 }
 
@@ -55,15 +55,15 @@ pub(super) struct Block<T: Element, N> {
     pub live: usize,
     /// Whether C starts at zero rather than at what `out` holds.
     pub first: bool,
-    /// What follows the last block, whose columns begin with the panel's, too.
+    /// What follows if this is the last block, its pointers at the panel's first column.
     pub finish: Option<Finish<T>>,
     /// Sums over the rows that C is added to in the end.
     pub counting: Option<Counting<T>>,
     /// What a tile has to [pass](PartRows::pass) before it is stored, and where it waits for that, rows [`WIDEST`] apart.
     pub gate: Option<(PartRows<T>, *mut T)>,
-    /// Whether rows of A that the next tile reads are fetched, at the same `k`.
+    /// Whether rows of A that the next tile reads are fetched, at the same `k` (their pointers have to be among the sources).
     pub a_ahead: bool,
-    /// Where rows of B are fetched for later, how far apart they lie, and the tile that has fetched the last of its share.
+    /// Where rows of B are fetched for later, how far apart they lie, and which share of them the next tile fetches.
     pub b_ahead: *const N,
     pub b_ahead_row: usize,
     pub fetcher: usize,
@@ -76,7 +76,7 @@ pub(super) const UNROLL: usize = 4;
 /// How many tiles of so many rows together fetch the rows of B which follow the block: a turn of the loop reads `UNROLL` rows,
 /// and each tile fetches whole lines. Tiles of few rows have few others beside them, since rows are cut evenly.
 #[inline(always)]
-pub(super) const fn fetchers<N>(rows: usize, width: usize) -> usize {
+const fn fetchers<N>(rows: usize, width: usize) -> usize {
     match UNROLL * width / line::<N>() {
         _ if rows <= 4 => 1,
         lines if lines < 4 => lines,
@@ -92,7 +92,7 @@ const fn line<N>() -> usize {
 
 /// Rows of A that a tile of so many rows fetches: while a line of each of its rows is read, as many at every turn of the loop.
 #[inline(always)]
-pub(super) const fn rows_ahead<T: Element, S: Simd<T>>(rows: usize) -> usize {
+const fn rows_ahead<T: Element, S: Simd<T>>(rows: usize) -> usize {
     rows.next_multiple_of(S::LINE / UNROLL)
 }
 
@@ -104,9 +104,9 @@ const RESULTS_AHEAD: usize = 2;
 /// one, each would find anew what they have in common, which takes as long as some addends do.
 ///
 /// # Safety
-/// All pointers of `block` must be valid as described there (what is fetched need not be readable); its rows must reach as far;
-/// nobody else may access the elements of `out` that it writes; and `(VECTORS − 1) · LANES < live ≤ VECTORS · LANES`. With a
-/// gate there is one tile.
+/// All pointers of `block` must be valid as described there (what is fetched need not be readable), and `start + tiles · ROWS` be
+/// no more than its rows; nobody else may access the elements of `out` that it writes; and `(VECTORS − 1) · LANES < live ≤
+/// VECTORS · LANES`. With a gate there is one tile.
 #[inline(always)]
 pub(super) unsafe fn gather<
     T: Element,
@@ -132,6 +132,10 @@ pub(super) unsafe fn gather<
     let last_fetched = rows.checked_sub(rows_ahead::<T, S>(ROWS)).filter(|_| block.a_ahead);
     let fetchers = fetchers::<N>(ROWS, width);
     let share = taps * k_count / fetchers * b_ahead_row;
+    debug_assert!(gate.is_none() || tiles == 1);
+    if block.fetcher >= fetchers {
+        block.fetcher = 0;
+    }
     // The live columns of the last register.
     let last = live - (VECTORS - 1) * S::LANES;
     let lanes = |v: usize| if v + 1 == VECTORS { last } else { S::LANES };
@@ -155,12 +159,13 @@ pub(super) unsafe fn gather<
                     }
                 }
             }
+            // As many pointers as are fetched lie behind `last_fetched`.
             let a_ahead = match last_fetched {
                 Some(last) if row + ROWS < rows => block.sources.add(last.min(row + ROWS)),
                 _ => std::ptr::null(),
             };
             let (mut b, mut b_ahead) = (block.b, block.b_ahead.wrapping_add(block.fetcher * share));
-            block.fetcher = if block.fetcher + 1 >= fetchers { 0 } else { block.fetcher + 1 };
+            block.fetcher = if block.fetcher + 1 == fetchers { 0 } else { block.fetcher + 1 };
             let (mut fetching, mut wait) = (0, 0);
             let mut sources = block.sources.add(row);
             for _ in 0..taps {
@@ -176,7 +181,8 @@ pub(super) unsafe fn gather<
                     let (runs, run) = if N::APART { (some, width) } else { (1, some * width) };
                     for _ in 0..runs {
                         for at in (0..run).step_by(line::<N>()) {
-                            simd.prefetch(b_ahead.wrapping_add(at + line::<N>() - 1).cast());
+                            // The end: of a row that begins within a line, the panel before has read that line.
+                            simd.prefetch(b_ahead.wrapping_add(run.min(at + line::<N>()) - 1).cast());
                         }
                         b_ahead = b_ahead.wrapping_add(if N::APART { b_ahead_row } else { run });
                     }
