@@ -336,8 +336,8 @@ impl<T: Element, N: Number<T>, const GATED: bool> Tiles<'_, T, N, GATED> {
                     with_tile!(S, tile_rows, vectors, |R, V| {
                         tile::gather::<T, N, S, R, V, GATED>(simd, &mut block, row, count);
                     });
-                    if let (Some(gate), Some(counting)) = (gate, &mut block.counting) {
-                        gate.from(row).pass(simd, &mut aside, tile_rows, live, counting.lines(tile_rows));
+                    if let (Some((gate, _)), Some(counting)) = (block.gate, &mut block.counting) {
+                        gate.pass(simd, &mut aside, tile_rows, live, counting.lines(tile_rows));
                         gate::put(simd, &aside, &block, done.clone());
                     }
                     if let Some(curve) = finish.and_then(|finish| finish.curve) {
