@@ -51,6 +51,7 @@ impl Simd<f32> for Avx512 {
     const TILE_ROWS: usize = 14;
     const REGISTERS: usize = 32;
     const TILE_VECTORS: usize = 2;
+    const WIDE_ROWS: usize = 6;
     const EXPANDS: bool = true;
 
     #[inline(always)]

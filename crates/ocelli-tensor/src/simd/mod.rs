@@ -60,6 +60,8 @@ pub trait Simd<T: Element>: Copy + Send + Sync + 'static {
     const REGISTERS: usize = 16;
     /// Registers in a row of that tile.
     const TILE_VECTORS: usize;
+    /// Rows of a tile of two such panels side by side, if there are registers for it: as many multiply-adds take fewer loads.
+    const WIDE_ROWS: usize = 0;
     /// Whether the token has instructions to [`expand`](Self::expand).
     const EXPANDS: bool = false;
 

@@ -11,8 +11,8 @@ use crate::simd::Simd;
 
 /// Rows, and those of some tiles more, that are summed in the element type. Sums of blocks are added up in `f64`.
 const BLOCK_ROWS: usize = 64;
-/// The columns of the widest panel: two registers of 16 lanes.
-pub(super) const WIDEST: usize = 32;
+/// The columns of the widest tile: four registers of 16 lanes.
+pub(super) const WIDEST: usize = 64;
 
 /// For each part of C's rows and each column, Σ (C − centre) and Σ (C − centre)², the centre being the part's first row; or
 /// what passes a gate and its products, Σ g and Σ g (x − mean).
@@ -76,7 +76,7 @@ impl<T> Place<T> {
     }
 }
 
-/// Sums over a panel's columns while one tile after the other is added.
+/// Sums over a block's columns while one tile after the other is added.
 pub(super) struct Counting<T> {
     place: Place<T>,
     /// Rows that have been added, and those of them whose sums have been put into their place.

@@ -3,7 +3,7 @@
 //! ```text
 //! task:    some rows × some panels           enough of them for every thread
 //!   span:    some of k, for all taps           a piece of the rows that stays in the second-level cache
-//!     panel:   its columns of C
+//!     panel:   its columns of C, or those of two side by side
 //!       block:   some of the depth taps · k      a piece of the panel, read in order from the first levels of cache
 //!         tile:    a few rows of C in registers    A is read where it lies, through the rows' pointers
 //! ```
@@ -17,9 +17,9 @@ pub(crate) use super::epilogue::{ColumnSlice, Epilogue};
 use super::gate::{self, Gate};
 use super::grid::Pixels;
 use super::number::Number;
-use super::pieces::{COUNTED_TASKS, Pieces, ROWS_BYTES, TASKS, compete, cut, sizes};
+use super::pieces::{COUNTED_TASKS, Pieces, ROWS_BYTES, TASKS, compete, sizes};
 pub use super::tile::Finish;
-use super::tile::{self, Block, MOST_ROWS, with_tile};
+use super::tile::{self, Block, MOST_ROWS, with_tile, with_wide_tile};
 use super::{Grid, Packed, Shared, pointers};
 use crate::memory::Scratch;
 use crate::simd::{Kernel, Simd};
@@ -129,8 +129,8 @@ fn product<T: Element>(
             zeros: &zeros,
             group,
             rows: pieces.rows(rows_at),
-            panels: cut(b.panels(), pieces.panel_groups, panels_at),
-            next: pieces.panel_after(rows_at, panels_at, b.panels()),
+            panels: pieces.panels(panels_at),
+            next: pieces.panel_after(rows_at, panels_at),
         };
         task.run();
     });
@@ -245,7 +245,10 @@ impl<T: Element, N: Number<T>, const GATED: bool> Kernel<T> for Tiles<'_, T, N, 
         let span = if taps > 1 { k_block } else { (ROWS_BYTES / row_bytes.max(1) / k_block).max(1) * k_block };
         for from in (0..k).step_by(span) {
             let to = k.min(from + span);
-            for panel in panels.clone() {
+            let mut panel = panels.start;
+            while panel < panels.end {
+                let to_next = self.to_next::<S>(panel, panels.end);
+                let after = panel + if to_next > 0 { 2 } else { 1 };
                 for tap in (0..taps).step_by(tap_block) {
                     let mut k_start = from;
                     while k_start < to {
@@ -256,17 +259,18 @@ impl<T: Element, N: Number<T>, const GATED: bool> Kernel<T> for Tiles<'_, T, N, 
                             [panel, tap, k_end]
                         } else if tap_end < taps {
                             [panel, tap_end, from]
-                        } else if panel + 1 < panels.end {
-                            [panel + 1, 0, from]
+                        } else if after < panels.end {
+                            [after, 0, from]
                         } else if to < k {
                             [panels.start, 0, to]
                         } else {
                             [self.0.next, 0, 0]
                         };
-                        self.block(simd, panel, tap..tap_end, k_start..k_end, self.b_rows(next));
+                        self.block(simd, [panel, to_next], tap..tap_end, k_start..k_end, next);
                         k_start = k_end;
                     }
                 }
+                panel = after;
             }
         }
     }
@@ -280,19 +284,39 @@ impl<T: Element, N: Number<T>, const GATED: bool> Tiles<'_, T, N, GATED> {
         (numbers.as_ptr(), apart)
     }
 
-    /// All rows times a block of a panel, while the rows of B at `b_next` are fetched.
+    /// How far behind the numbers of a panel those of the next one lie, if tiles take both, or 0: that one has to be before the
+    /// `end` and to fill all registers but the last one. (Of rows that lie apart, a tile would wait for twice as many lines, which
+    /// share some sets of the caches.)
     #[inline(always)]
-    fn block<S: Simd<T>>(&self, simd: S, panel: usize, taps: Range<usize>, k: Range<usize>, b_next: (*const N, usize)) {
+    fn to_next<S: Simd<T>>(&self, panel: usize, end: usize) -> usize {
+        let b = self.0.b;
+        let fills = (panel + 2) * b.width < b.columns + S::LANES;
+        let wide = S::WIDE_ROWS > 0 && !GATED && !N::APART && panel + 1 < end && fills;
+        if wide { b.groups * b.depth * b.width } else { 0 }
+    }
+
+    /// All rows times a block of a panel, and of the one `to_next` behind it unless that is 0, while the rows of B that come `next`
+    /// are fetched.
+    #[inline(always)]
+    fn block<S: Simd<T>>(
+        &self,
+        simd: S,
+        [panel, to_next]: [usize; 2],
+        taps: Range<usize>,
+        k: Range<usize>,
+        next: [usize; 3],
+    ) {
         let this = &self.0;
-        let (rows, first_column) = (this.targets.len(), panel * this.b.width);
-        let live = this.b.width.min(this.b.columns - first_column);
+        let (rows, first_column, wide) = (this.targets.len(), panel * this.b.width, to_next > 0);
+        let live = (this.b.width << usize::from(wide)).min(this.b.columns - first_column);
         let vectors = live.div_ceil(S::LANES);
         let (b, b_row) = self.b_rows([panel, taps.start, k.start]);
-        let (b_next, b_ahead_row) = b_next;
+        let (b_next, b_ahead_row) = self.b_rows(next);
         let first = taps.start == 0 && k.start == 0 && !this.onto;
         let finish = this.finish.as_ref().filter(|_| taps.end == this.taps && k.end == this.k);
         let sources = &this.sources[taps.start * rows..][..taps.len() * rows];
-        let most = if compete::<T>(this.apart) { S::TILE_ROWS.min(SET_ROWS) } else { S::TILE_ROWS };
+        let most = if wide { S::WIDE_ROWS } else { S::TILE_ROWS };
+        let most = if compete::<T>(this.apart) { most.min(SET_ROWS) } else { most };
         let tiles = rows.div_ceil(most);
         let column = this.column + first_column;
         let gate = this.gate.filter(|_| GATED && finish.is_some()).map(|(gate, first)| gate.rows(first, column));
@@ -310,6 +334,7 @@ impl<T: Element, N: Number<T>, const GATED: bool> Tiles<'_, T, N, GATED> {
             k_count: k.len(),
             b,
             b_row,
+            to_next,
             targets: this.targets.as_ptr(),
             out: this.out.wrapping_add(column),
             live,
@@ -321,6 +346,7 @@ impl<T: Element, N: Number<T>, const GATED: bool> Tiles<'_, T, N, GATED> {
             a_ahead: this.taps == 1 && panel == this.panels.start,
             b_ahead: b_next,
             b_ahead_row,
+            b_ahead_to_next: if wide { self.to_next::<S>(next[0], this.b.panels()) } else { 0 },
             fetcher: 0,
         };
         let mut row = 0;
@@ -333,9 +359,15 @@ impl<T: Element, N: Number<T>, const GATED: bool> Tiles<'_, T, N, GATED> {
                 // whole registers, `b_row` apart (in place, those up to `Number::end`); `vectors` is chosen by `live`; counts have
                 // the output's columns, of which each panel has its own; and what waits for a gate has room for the largest tile.
                 unsafe {
-                    with_tile!(S, tile_rows, vectors, |R, V| {
-                        tile::gather::<T, N, S, R, V, GATED>(simd, &mut block, row, count);
-                    });
+                    if wide && !GATED && !N::APART {
+                        with_wide_tile!(S, tile_rows, |R, V| tile::gather::<T, N, S, R, V, false>(
+                            simd, &mut block, row, count
+                        ));
+                    } else {
+                        with_tile!(S, tile_rows, vectors, |R, V| {
+                            tile::gather::<T, N, S, R, V, GATED>(simd, &mut block, row, count);
+                        });
+                    }
                     if let (Some((gate, _)), Some(counting)) = (block.gate, &mut block.counting) {
                         gate.pass(simd, &mut aside, tile_rows, live, counting.lines(tile_rows));
                         gate::put(simd, &aside, &block, done.clone());

@@ -120,14 +120,14 @@ impl<T: Element> Packed<T> {
         Some(Packed { isa, groups: 1, depth, columns, width, panels })
     }
 
-    /// Rows and columns of a tile of an instruction set.
-    pub fn tile(isa: Isa) -> [usize; 2] {
+    /// Rows and columns of a tile of an instruction set, and how many panels some of its tiles take side by side.
+    pub fn tile(isa: Isa) -> [usize; 3] {
         struct Tile;
         impl<T: Element> Kernel<T> for Tile {
-            type Output = [usize; 2];
+            type Output = [usize; 3];
             #[inline(always)]
-            fn run<S: Simd<T>>(self, _: S) -> [usize; 2] {
-                [S::TILE_ROWS, S::LANES * S::TILE_VECTORS]
+            fn run<S: Simd<T>>(self, _: S) -> [usize; 3] {
+                [S::TILE_ROWS, S::LANES * S::TILE_VECTORS, if S::WIDE_ROWS > 0 { 2 } else { 1 }]
             }
         }
         T::dispatch_on(isa, Tile)

@@ -39,6 +39,9 @@ const MANY_TILES: usize = 128;
 #[derive(Clone, Copy)]
 pub(super) struct Pieces {
     rows: usize,
+    panels: usize,
+    /// Panels that are not cut apart, since tiles may take them side by side.
+    beside: usize,
     /// What the chunks' rows are a multiple of, but the last one's.
     unit: usize,
     pub row_chunks: usize,
@@ -60,7 +63,7 @@ impl Pieces {
         if rows * k > FAR_LARGER * b.depth * b.columns {
             return Self::new(rows, k, b, tasks);
         }
-        Pieces { panels_first: true, ..Self::of_groups(rows, k, b, tasks, threads.min(b.panels())) }
+        Pieces { panels_first: true, ..Self::of_groups(rows, k, b, tasks, threads) }
     }
 
     /// With so many groups of panels or more, if there are as many tasks.
@@ -68,7 +71,9 @@ impl Pieces {
         let a_bytes = rows * k * size_of::<T>();
         let (macs, b_bytes) = (rows * b.depth * b.columns, b.depth * b.columns * size_of::<T>());
         let wanted = (macs / TASK_MACS).max(b_bytes / TASK_BYTES).clamp(1, tasks).div_ceil(b.groups);
-        let mut panel_groups = panel_groups.min(wanted);
+        let [tile_rows, _, beside] = Packed::<T>::tile(b.isa);
+        let most = b.panels().div_ceil(beside);
+        let mut panel_groups = panel_groups.min(wanted).min(most);
         let mut row_chunks = a_bytes.div_ceil(ROWS_BYTES).min(rows / LEAST_ROWS).max(1);
         if row_chunks > EVEN_CHUNKS {
             row_chunks = row_chunks.next_multiple_of(EVEN_CHUNKS);
@@ -78,7 +83,7 @@ impl Pieces {
             // Tasks of few rows have few tiles, too few to fetch all of B ahead.
             let has_few = row_chunks * panel_groups * b.groups < tasks / TASKS;
             let least_rows = if has_few { FEW_ROWS } else { LEAST_ROWS / 2 };
-            if a_bytes / row_chunks < b_bytes / panel_groups && panel_groups * 2 <= b.panels() {
+            if a_bytes / row_chunks < b_bytes / panel_groups && panel_groups * 2 <= most {
                 panel_groups *= 2;
             } else if row_chunks * 2 * least_rows <= rows {
                 row_chunks *= 2;
@@ -86,9 +91,8 @@ impl Pieces {
                 break;
             }
         }
-        let [tile_rows, _] = Packed::<T>::tile(b.isa);
         let unit = if rows >= MANY_TILES * tile_rows { tile_rows } else { 1 };
-        Pieces { rows, unit, row_chunks, panel_groups, panels_first: false }
+        Pieces { rows, panels: b.panels(), beside, unit, row_chunks, panel_groups, panels_first: false }
     }
 
     /// The chunk of rows, the group and the panels' group of a task, of which each group has as many.
@@ -102,13 +106,13 @@ impl Pieces {
     }
 
     /// The panel that the task begins with which follows that of a chunk and a group of panels.
-    pub fn panel_after(&self, chunk: usize, panels_at: usize, panels: usize) -> usize {
+    pub fn panel_after(&self, chunk: usize, panels_at: usize) -> usize {
         let group = match (self.panels_first, panels_at + 1) {
             (true, _) if chunk + 1 < self.row_chunks => panels_at,
             (_, next) if next < self.panel_groups => next,
             _ => 0,
         };
-        cut(panels, self.panel_groups, group).start
+        self.panels(group).start
     }
 
     /// The rows of a chunk.
@@ -117,9 +121,16 @@ impl Pieces {
         self.rows.min(units.start * self.unit)..self.rows.min(units.end * self.unit)
     }
 
+    /// The panels of a group.
+    pub fn panels(&self, group: usize) -> Range<usize> {
+        let several = cut(self.panels.div_ceil(self.beside), self.panel_groups, group);
+        several.start * self.beside..self.panels.min(several.end * self.beside)
+    }
+
     /// With the panels cut further, into so many tasks if there are enough.
     pub fn cut_panels<T: Element>(mut self, b: &Packed<T>, tasks: usize) -> Self {
-        while self.row_chunks * self.panel_groups * b.groups < tasks && self.panel_groups * 2 <= b.panels() {
+        let most = self.panels.div_ceil(self.beside);
+        while self.row_chunks * self.panel_groups * b.groups < tasks && self.panel_groups * 2 <= most {
             self.panel_groups *= 2;
         }
         self
@@ -189,7 +200,7 @@ mod tests {
                     Pieces::new(rows, k, &b, COUNTED_TASKS).cut_panels(&b, TASKS * threads),
                     Pieces::of_new(rows, k, &b, TASKS * threads, threads),
                 ];
-                let [tile_rows, _] = Packed::<f32>::tile(b.isa);
+                let [tile_rows, ..] = Packed::<f32>::tile(b.isa);
                 for pieces in pieces {
                     let chunks = Vec::from_iter((0..pieces.row_chunks).map(|chunk| pieces.rows(chunk)));
                     assert!(chunks.iter().all(|chunk| !chunk.is_empty()));
@@ -200,8 +211,7 @@ mod tests {
                     let order = Vec::from_iter((0..tasks).map(|task| pieces.of_task(task, b.groups)));
                     for next in order.windows(2) {
                         let [[chunk, _, at], [_, _, next_at]] = [next[0], next[1]];
-                        let first = cut(b.panels(), pieces.panel_groups, next_at).start;
-                        assert_eq!(pieces.panel_after(chunk, at, b.panels()), first);
+                        assert_eq!(pieces.panel_after(chunk, at), pieces.panels(next_at).start);
                     }
                     let mut seen = order;
                     seen.sort_unstable();
@@ -218,7 +228,7 @@ mod tests {
         let b = Packed::<f32>::scratch(1, 1024, 1024);
         let pieces = Pieces::of_new(2000, 1024, &b, TASKS * 2, 2);
         let tasks = pieces.row_chunks * pieces.panel_groups;
-        let panels = |task| cut(b.panels(), pieces.panel_groups, pieces.of_task(task, 1)[2]);
+        let panels = |task| pieces.panels(pieces.of_task(task, 1)[2]);
         assert!((0..tasks / 2).all(|task| panels(task).end <= b.panels() / 2));
         assert!((tasks / 2..tasks).all(|task| panels(task).start >= b.panels() / 2));
         // An A that is far larger is divided instead, and what is not worth two tasks is one.

@@ -3,7 +3,7 @@
 //!
 //! A tile keeps `ROWS × VECTORS` registers of C while it walks the common dimension: a step loads one row of `B`
 //! (`VECTORS` registers), broadcasts one element of `A` for each of `ROWS` rows, and does `ROWS · VECTORS` fused
-//! multiply-adds.
+//! multiply-adds. Of 32 registers, 6 × 4 do as much with 10 loads as 14 × 2 with 16, on two panels side by side.
 
 // Registers are named by their place in the tile.
 #![allow(clippy::needless_range_loop)]
@@ -38,7 +38,7 @@ impl<T: Element> Finish<T> {
     }
 }
 
-/// A block of a gathered product: `rows` rows, one panel, some taps, some of each tap's `k`.
+/// A block of a gathered product: `rows` rows, one panel or two, some taps, some of each tap's `k`.
 pub(super) struct Block<T: Element, N> {
     /// For each of `taps`, pointers to all rows of A, each valid for `k_start + k_count` elements.
     pub sources: *const *const T,
@@ -49,6 +49,8 @@ pub(super) struct Block<T: Element, N> {
     /// `taps · k_count` rows of a panel, `b_row` apart.
     pub b: *const N,
     pub b_row: usize,
+    /// How far behind those of the panel the rows of a second one lie.
+    pub to_next: usize,
     /// The rows' offsets from `out`, where the panel's first column lies; `live` columns are written.
     pub targets: *const usize,
     pub out: *mut T,
@@ -66,6 +68,7 @@ pub(super) struct Block<T: Element, N> {
     /// Where rows of B are fetched for later, how far apart they lie, and which share of them the next tile fetches.
     pub b_ahead: *const N,
     pub b_ahead_row: usize,
+    pub b_ahead_to_next: usize,
     pub fetcher: usize,
 }
 
@@ -105,8 +108,8 @@ const RESULTS_AHEAD: usize = 2;
 ///
 /// # Safety
 /// All pointers of `block` must be valid as described there (what is fetched need not be readable), and `start + tiles · ROWS` be
-/// no more than its rows; nobody else may access the elements of `out` that it writes; and `(VECTORS − 1) · LANES < live ≤
-/// VECTORS · LANES`. With a gate there is one tile.
+/// no more than its rows; nobody else may access the elements of `out` that it writes; `(VECTORS − 1) · LANES < live ≤
+/// VECTORS · LANES`; and if that is more than a panel is wide, there must be a second one. With a gate there is one tile.
 #[inline(always)]
 pub(super) unsafe fn gather<
     T: Element,
@@ -122,7 +125,8 @@ pub(super) unsafe fn gather<
     tiles: usize,
 ) {
     const { assert!(S::TILE_ROWS <= MOST_ROWS) }
-    let &mut Block { rows, taps, k_start, k_count, b_row, out: c, live, first, ref finish, b_ahead_row, .. } = block;
+    let &mut Block { rows, taps, k_start, k_count, b_row, to_next, out: c, live, first, ref finish, .. } = block;
+    let (b_ahead_row, b_ahead_to_next) = (block.b_ahead_row, block.b_ahead_to_next);
     let gate = if GATED { block.gate } else { None };
     let width = S::LANES * S::TILE_VECTORS;
     let (b_row, b_ahead_row) = if N::APART { (b_row, b_ahead_row) } else { (width, width) };
@@ -182,7 +186,11 @@ pub(super) unsafe fn gather<
                     for _ in 0..runs {
                         for at in (0..run).step_by(line::<N>()) {
                             // The end: of a row that begins within a line, the panel before has read that line.
-                            simd.prefetch(b_ahead.wrapping_add(run.min(at + line::<N>()) - 1).cast());
+                            let end = b_ahead.wrapping_add(run.min(at + line::<N>()) - 1);
+                            simd.prefetch(end.cast());
+                            if VECTORS > S::TILE_VECTORS {
+                                simd.prefetch(end.wrapping_add(b_ahead_to_next).cast());
+                            }
                         }
                         b_ahead = b_ahead.wrapping_add(if N::APART { b_ahead_row } else { run });
                     }
@@ -198,15 +206,19 @@ pub(super) unsafe fn gather<
                     } else if fetching < fetching_end {
                         wait = pause;
                         for i in fetching..fetching_end.min(fetching + few) {
-                            if first {
-                                let c = c.wrapping_add(target(i));
-                                simd.prefetch_to_write(c);
-                                simd.prefetch_to_write(c.wrapping_add(live - 1));
-                            }
-                            if !(residual.is_null() || GATED && residual == c.cast_const()) {
-                                let residual = residual.wrapping_add(target(i));
-                                simd.prefetch(residual);
-                                simd.prefetch(residual.wrapping_add(live - 1));
+                            // The ends of what a panel has of a row.
+                            for v in (0..VECTORS).step_by(S::TILE_VECTORS) {
+                                let (from, to) = (v * S::LANES, live.min((v + S::TILE_VECTORS) * S::LANES) - 1);
+                                if first {
+                                    let c = c.wrapping_add(target(i));
+                                    simd.prefetch_to_write(c.wrapping_add(from));
+                                    simd.prefetch_to_write(c.wrapping_add(to));
+                                }
+                                if !(residual.is_null() || GATED && residual == c.cast_const()) {
+                                    let residual = residual.wrapping_add(target(i));
+                                    simd.prefetch(residual.wrapping_add(from));
+                                    simd.prefetch(residual.wrapping_add(to));
+                                }
                             }
                             if let Some((gate, _)) = &gate {
                                 gate.fetch(simd, i, live);
@@ -216,15 +228,15 @@ pub(super) unsafe fn gather<
                     }
                     // One by one, since a loop would not be unrolled in a large tile, which then keeps addresses of its rows.
                     const { assert!(UNROLL == 4) }
-                    step(simd, &a, k, b, &mut acc);
-                    step(simd, &a, k + 1, b.add(b_row), &mut acc);
-                    step(simd, &a, k + 2, b.add(2 * b_row), &mut acc);
-                    step(simd, &a, k + 3, b.add(3 * b_row), &mut acc);
+                    step(simd, &a, k, b, to_next, &mut acc);
+                    step(simd, &a, k + 1, b.add(b_row), to_next, &mut acc);
+                    step(simd, &a, k + 2, b.add(2 * b_row), to_next, &mut acc);
+                    step(simd, &a, k + 3, b.add(3 * b_row), to_next, &mut acc);
                     k += UNROLL;
                     b = b.wrapping_add(UNROLL * b_row);
                 }
                 while k < k_count {
-                    step(simd, &a, k, b, &mut acc);
+                    step(simd, &a, k, b, to_next, &mut acc);
                     k += 1;
                     b = b.wrapping_add(b_row);
                 }
@@ -255,19 +267,21 @@ pub(super) unsafe fn gather<
 /// One step of a gathered product: C[i, n] += A[i, k] · B[n].
 ///
 /// # Safety
-/// Each row of A must be readable at `k`, and `b` for `VECTORS` registers.
+/// Each row of A must be readable at `k`, and `b` for `VECTORS` registers, those of a second panel `to_next` further on.
 #[inline(always)]
 unsafe fn step<T: Element, N: Number<T>, S: Simd<T>, const ROWS: usize, const VECTORS: usize>(
     simd: S,
     a: &[*const T; ROWS],
     k: usize,
     b: *const N,
+    to_next: usize,
     acc: &mut [[S::V; VECTORS]; ROWS],
 ) {
     let mut row = [simd.splat(T::ZERO); VECTORS];
     for v in 0..VECTORS {
+        let (panel, v_of_panel) = (v / S::TILE_VECTORS, v % S::TILE_VECTORS);
         // SAFETY: the caller's promise.
-        row[v] = unsafe { N::load(simd, b.add(v * S::LANES)) };
+        row[v] = unsafe { N::load(simd, b.add(panel * to_next + v_of_panel * S::LANES)) };
     }
     for i in 0..ROWS {
         // SAFETY: the caller's promise.
@@ -360,3 +374,22 @@ macro_rules! with_tile {
     };
 }
 pub(crate) use with_tile;
+
+/// Calls `$f::<T, S, ROWS, VECTORS …>` for a run-time number of rows of a tile of two panels, of which a token has at most
+/// `WIDE_ROWS`.
+macro_rules! with_wide_tile {
+    ($s:ident, $rows:expr, |$r:ident, $v:ident| $call:expr) => {
+        with_wide_tile!(@rows $s, $rows, |$r, $v| $call, 1 2 3 4 5 6)
+    };
+    (@rows $s:ident, $rows:expr, |$r:ident, $v:ident| $call:expr, $($n:literal)*) => {
+        match $rows {
+            $($n if $n <= $s::WIDE_ROWS => {
+                const $r: usize = $n;
+                const $v: usize = 4;
+                $call
+            })*
+            rows => unreachable!("a tile of {rows} rows of two panels"),
+        }
+    };
+}
+pub(super) use with_wide_tile;
