@@ -123,6 +123,8 @@ fn typical_layers_match_the_reference() {
         case(2, [14, 14], 16, 32, 1, same),
         case(1, [7, 7], 300, 70, 1, same),
         case(1, [9, 8], 24, 40, 1, same.stride(2)),
+        case(1, [9, 11], 24, 116, 1, same.stride(2)),
+        case(2, [5, 9], 30, 104, 1, Window::square(1)),
         case(2, [9, 11], 5, 7, 1, uneven),
         case(1, [10, 10], 12, 16, 1, same.dilation(2).padding(2)),
         case(1, [23, 21], 3, 64, 1, Window::square(7).stride(2).padding(3)),
@@ -229,7 +231,7 @@ fn packed_convolutions_fuse_what_follows() {
 }
 
 fn check_packed() {
-    for (groups, cin, cout) in [(1, 20, 36), (2, 8, 12), (50, 50, 50), (7, 7, 7), (8, 32, 32)] {
+    for (groups, cin, cout) in [(1, 20, 36), (1, 9, 116), (2, 8, 12), (50, 50, 50), (7, 7, 7), (8, 32, 32)] {
         let window = Window::square(3).padding(1);
         let case = case(2, [7, 13], cin, cout, groups, window);
         let (x, w, residual) = (case.x::<f32>(), case.w::<f32>(), case.dy::<f32>());
@@ -316,6 +318,7 @@ fn statistics_of_the_output_are_taken_along() {
     for case in [
         case(2, [14, 14], 16, 32, 1, Window::square(1)),
         case(3, [6, 6], 33, 17, 1, Window::square(1)),
+        case(2, [14, 14], 16, 116, 1, Window::square(1)),
         case(2, [9, 11], 5, 7, 1, Window::square(3).stride(2)),
         case(1, [23, 21], 3, 64, 1, Window::square(7).stride(2).padding(3)),
         // Several blocks of the common dimension, and several parts of the rows.
@@ -357,7 +360,8 @@ fn same_bits_for_any_number_of_threads() {
     let case = case(4, [28, 28], 64, 64, 1, Window::square(3).padding(1));
     let depthwise = Case { groups: 64, ..case };
     let grouped = Case { groups: 16, ..case };
-    let pointwise = Case { window: Window::square(1), ..case };
+    // An odd number of panels, which threads cut.
+    let pointwise = Case { window: Window::square(1), cout: 224, ..case };
     // More channels than are multiplied at a time, of some taps.
     let deep = self::case(1, [14, 14], 2048, 32, 1, Window::square(3).stride(2).padding(1));
     let results: Vec<_> = [1, 2, 3, 8]
