@@ -125,6 +125,8 @@ mod tests {
         check::<f64>([9, 1100, 128], 1e-13);
         // Both operands of a product over pixels compete, the left one or the right.
         check::<f32>([1024, 40, 70], 5e-6);
+        check::<f32>([512, 300, 130], 5e-6);
+        check::<f64>([256, 300, 40], 1e-13);
         check::<f32>([40, 70, 1024], 5e-6);
     }
 

@@ -124,6 +124,8 @@ fn typical_layers_match_the_reference() {
         case(1, [7, 7], 300, 70, 1, same),
         case(1, [9, 8], 24, 40, 1, same.stride(2)),
         case(1, [9, 11], 24, 116, 1, same.stride(2)),
+        case(2, [12, 13], 512, 100, 1, Window::new([1, 2])),
+        case(2, [20, 19], 256, 104, 1, Window::square(1).stride(2)),
         case(2, [5, 9], 30, 104, 1, Window::square(1)),
         case(2, [9, 11], 5, 7, 1, uneven),
         case(1, [10, 10], 12, 16, 1, same.dilation(2).padding(2)),

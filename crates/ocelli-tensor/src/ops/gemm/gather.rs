@@ -25,8 +25,9 @@ use crate::memory::Scratch;
 use crate::simd::{Kernel, Simd};
 use crate::{Element, threads};
 
-/// Rows of a panel that are multiplied at a time: in `f32`, 128 KiB with AVX-512 and 64 with AVX2. They are read in order, so that
-/// what the first-level cache does not hold comes from the second in time; a smaller block would load and store C more often.
+/// Rows of a panel that are multiplied at a time: in `f32`, 128 KiB with AVX-512 (twice as much of two panels) and 64 with AVX2.
+/// They are read in order, so that what the first-level cache does not hold comes from the second in time; a smaller block would
+/// load and store C more often.
 const DEPTH: usize = 1024;
 /// As many of one that is read in place, if its rows lie a multiple of [`APART_BYTES`] apart.
 const DEPTH_APART: usize = 512;
@@ -78,7 +79,11 @@ pub(crate) fn gather_counted<'g, T: Element>(
     epilogue: Epilogue<'_, T>,
     gate: Option<Gate<'g, T>>,
 ) -> Counts<'g, T> {
-    let pieces = Pieces::new(grid.len(), a.k, b, COUNTED_TASKS).cut_panels(b, TASKS * threads::count());
+    // Which rows are summed together depends on the tiles, so that those of two panels may not depend on how threads cut.
+    let [.., beside] = Packed::<T>::tile(b.isa);
+    let beside = if gate.is_none() { beside } else { 1 };
+    let pieces = Pieces::new(grid.len(), a.k, b, COUNTED_TASKS).kept_together(beside);
+    let pieces = pieces.cut_panels(b.groups, TASKS * threads::count());
     let mut counts = Counts::new(pieces, b.groups * b.columns, gate);
     product(grid, a, b, out, epilogue, pieces, Some(&mut counts));
     counts
@@ -284,14 +289,20 @@ impl<T: Element, N: Number<T>, const GATED: bool> Tiles<'_, T, N, GATED> {
         (numbers.as_ptr(), apart)
     }
 
+    /// Whether some tiles take two panels. Of rows that lie apart they would wait for twice as many lines, which share some sets
+    /// of the caches.
+    const fn may_be_wide<S: Simd<T>>() -> bool {
+        assert!(S::WIDE_ROWS == 0 || S::WIDE_ROWS <= 6 && S::TILE_VECTORS == 2, "as `with_wide_tile` has them");
+        S::WIDE_ROWS > 0 && !GATED && !N::APART
+    }
+
     /// How far behind the numbers of a panel those of the next one lie, if tiles take both, or 0: that one has to be before the
-    /// `end` and to fill all registers but the last one. (Of rows that lie apart, a tile would wait for twice as many lines, which
-    /// share some sets of the caches.)
+    /// `end` and to fill all registers but the last one.
     #[inline(always)]
     fn to_next<S: Simd<T>>(&self, panel: usize, end: usize) -> usize {
         let b = self.0.b;
         let fills = (panel + 2) * b.width < b.columns + S::LANES;
-        let wide = S::WIDE_ROWS > 0 && !GATED && !N::APART && panel + 1 < end && fills;
+        let wide = const { Self::may_be_wide::<S>() } && panel + 1 < end && fills;
         if wide { b.groups * b.depth * b.width } else { 0 }
     }
 
@@ -356,10 +367,11 @@ impl<T: Element, N: Number<T>, const GATED: bool> Tiles<'_, T, N, GATED> {
                 let done = row..row + count * tile_rows;
                 block.gate = gate.map(|gate| (gate.from(row), aside.as_mut_ptr()));
                 // SAFETY: the promise made to `Panels::run`; the rows of the tiles are `rows` together; a panel has `taps · k` rows of
-                // whole registers, `b_row` apart (in place, those up to `Number::end`); `vectors` is chosen by `live`; counts have
-                // the output's columns, of which each panel has its own; and what waits for a gate has room for the largest tile.
+                // whole registers, `b_row` apart (in place, those up to `Number::end`); there is a second one if `wide`, by `to_next`,
+                // and the tiles' rows are no more than such have then; `vectors` is chosen by `live`; counts have the output's columns,
+                // of which each panel has its own; and what waits for a gate has room for the largest tile.
                 unsafe {
-                    if wide && !GATED && !N::APART {
+                    if const { Self::may_be_wide::<S>() } && wide {
                         with_wide_tile!(S, tile_rows, |R, V| tile::gather::<T, N, S, R, V, false>(
                             simd, &mut block, row, count
                         ));

@@ -30,7 +30,7 @@ pub(crate) trait Number<T: Element>: Copy {
 impl<T: Element> Number<T> for T {
     #[inline(always)]
     fn rows(b: &Packed<T>, group: usize, panel: usize, row: usize) -> (&[T], usize) {
-        (&b.panel(group, panel)[row * b.width..], b.width)
+        (b.rows_from(group, panel, row), b.width)
     }
 
     #[inline(always)]
@@ -43,7 +43,7 @@ impl<T: Element> Number<T> for T {
 impl<T: Element> Number<T> for f16 {
     #[inline(always)]
     fn rows(b: &Packed<T>, group: usize, panel: usize, row: usize) -> (&[f16], usize) {
-        (&b.halved_panel(group, panel)[row * b.width..], b.width)
+        (b.halves_from(group, panel, row), b.width)
     }
 
     #[inline(always)]

@@ -1,4 +1,4 @@
-//! The operand `B`: panels of as many columns as a register tile has, each a contiguous `[taps · k, width]`.
+//! The operand `B`: panels of as many columns as a register tile has (some tiles take two), each a contiguous `[taps · k, width]`.
 //!
 //! ```text
 //!   B[g, t, k, n]       panel 0, group 0   panel 0, group 1  …   panel 1, group 0
@@ -210,25 +210,29 @@ impl<T: Element> Packed<T> {
 
     /// Panel `panel` of group `group`, `[depth, width]`.
     pub fn panel(&self, group: usize, panel: usize) -> &[T] {
-        self.panel_of(self.whole().data(), group, panel)
+        &self.rows_from(group, panel, 0)[..self.depth * self.width]
     }
 
-    /// As [`panel`](Self::panel), of halves.
-    pub fn halved_panel(&self, group: usize, panel: usize) -> &[f16] {
+    /// All numbers from some row of a panel on.
+    pub fn rows_from(&self, group: usize, panel: usize, row: usize) -> &[T] {
+        &self.whole().data()[self.at(group, panel, row)..]
+    }
+
+    /// As [`rows_from`](Self::rows_from), of halves.
+    pub fn halves_from(&self, group: usize, panel: usize, row: usize) -> &[f16] {
         match &self.panels {
-            Panels::Halves(halves) => self.panel_of(halves, group, panel),
+            Panels::Halves(halves) => &halves[self.at(group, panel, row)..],
             _ => unreachable!("the operand is whole"),
         }
     }
 
-    fn panel_of<'a, N>(&self, panels: &'a [N], group: usize, panel: usize) -> &'a [N] {
-        let size = self.depth * self.width;
-        &panels[(panel * self.groups + group) * size..][..size]
+    fn at(&self, group: usize, panel: usize, row: usize) -> usize {
+        ((panel * self.groups + group) * self.depth + row) * self.width
     }
 
     /// The panels from some panel on, `[panels, groups, depth, width]`.
     pub fn panels_from(&self, panel: usize) -> &[T] {
-        &self.whole().data()[panel * self.groups * self.depth * self.width..]
+        self.rows_from(0, panel, 0)
     }
 
     /// All panels, `[panels, groups, depth, width]`.

@@ -32,7 +32,7 @@ pub(super) const fn compete<T>(apart: usize) -> bool {
 
 /// How many times as large as B an A is that threads divide among themselves rather than a B that they have packed.
 const FAR_LARGER: usize = 4;
-/// Rows, in tiles, that are cut into chunks of whole tiles. The chunks of fewer would differ too much.
+/// Rows, in tiles, that are cut into chunks of whole tiles (of one panel). The chunks of fewer would differ too much.
 const MANY_TILES: usize = 128;
 
 /// How many pieces the rows and the panels are cut into.
@@ -40,7 +40,7 @@ const MANY_TILES: usize = 128;
 pub(super) struct Pieces {
     rows: usize,
     panels: usize,
-    /// Panels that are not cut apart, since tiles may take them side by side.
+    /// Panels that are not cut apart.
     beside: usize,
     /// What the chunks' rows are a multiple of, but the last one's.
     unit: usize,
@@ -71,9 +71,7 @@ impl Pieces {
         let a_bytes = rows * k * size_of::<T>();
         let (macs, b_bytes) = (rows * b.depth * b.columns, b.depth * b.columns * size_of::<T>());
         let wanted = (macs / TASK_MACS).max(b_bytes / TASK_BYTES).clamp(1, tasks).div_ceil(b.groups);
-        let [tile_rows, _, beside] = Packed::<T>::tile(b.isa);
-        let most = b.panels().div_ceil(beside);
-        let mut panel_groups = panel_groups.min(wanted).min(most);
+        let mut panel_groups = panel_groups.min(wanted).min(b.panels());
         let mut row_chunks = a_bytes.div_ceil(ROWS_BYTES).min(rows / LEAST_ROWS).max(1);
         if row_chunks > EVEN_CHUNKS {
             row_chunks = row_chunks.next_multiple_of(EVEN_CHUNKS);
@@ -83,7 +81,7 @@ impl Pieces {
             // Tasks of few rows have few tiles, too few to fetch all of B ahead.
             let has_few = row_chunks * panel_groups * b.groups < tasks / TASKS;
             let least_rows = if has_few { FEW_ROWS } else { LEAST_ROWS / 2 };
-            if a_bytes / row_chunks < b_bytes / panel_groups && panel_groups * 2 <= most {
+            if a_bytes / row_chunks < b_bytes / panel_groups && panel_groups * 2 <= b.panels() {
                 panel_groups *= 2;
             } else if row_chunks * 2 * least_rows <= rows {
                 row_chunks *= 2;
@@ -91,8 +89,9 @@ impl Pieces {
                 break;
             }
         }
+        let [tile_rows, ..] = Packed::<T>::tile(b.isa);
         let unit = if rows >= MANY_TILES * tile_rows { tile_rows } else { 1 };
-        Pieces { rows, panels: b.panels(), beside, unit, row_chunks, panel_groups, panels_first: false }
+        Pieces { rows, panels: b.panels(), beside: 1, unit, row_chunks, panel_groups, panels_first: false }
     }
 
     /// The chunk of rows, the group and the panels' group of a task, of which each group has as many.
@@ -127,10 +126,17 @@ impl Pieces {
         several.start * self.beside..self.panels.min(several.end * self.beside)
     }
 
+    /// With so many panels kept together, of which the last group may have fewer.
+    pub fn kept_together(mut self, beside: usize) -> Self {
+        self.beside = beside;
+        self.panel_groups = self.panel_groups.min(self.panels.div_ceil(beside));
+        self
+    }
+
     /// With the panels cut further, into so many tasks if there are enough.
-    pub fn cut_panels<T: Element>(mut self, b: &Packed<T>, tasks: usize) -> Self {
+    pub fn cut_panels(mut self, groups: usize, tasks: usize) -> Self {
         let most = self.panels.div_ceil(self.beside);
-        while self.row_chunks * self.panel_groups * b.groups < tasks && self.panel_groups * 2 <= most {
+        while self.row_chunks * self.panel_groups * groups < tasks && self.panel_groups * 2 <= most {
             self.panel_groups *= 2;
         }
         self
@@ -197,7 +203,8 @@ mod tests {
                 let b = Packed::<f32>::scratch(2, k, columns);
                 let pieces = [
                     Pieces::new(rows, k, &b, TASKS * threads),
-                    Pieces::new(rows, k, &b, COUNTED_TASKS).cut_panels(&b, TASKS * threads),
+                    Pieces::new(rows, k, &b, COUNTED_TASKS).cut_panels(2, TASKS * threads),
+                    Pieces::new(rows, k, &b, COUNTED_TASKS).kept_together(2).cut_panels(2, TASKS * threads),
                     Pieces::of_new(rows, k, &b, TASKS * threads, threads),
                 ];
                 let [tile_rows, ..] = Packed::<f32>::tile(b.isa);
@@ -207,6 +214,9 @@ mod tests {
                     let whole = |chunk: &Range<usize>| chunk.end.is_multiple_of(tile_rows) || chunk.end == rows;
                     assert!(rows < MANY_TILES * tile_rows || chunks.iter().all(whole));
                     assert_eq!(Vec::from_iter(chunks.into_iter().flatten()), Vec::from_iter(0..rows));
+                    let groups = Vec::from_iter((0..pieces.panel_groups).map(|group| pieces.panels(group)));
+                    assert!(groups.iter().all(|group| !group.is_empty() && group.start.is_multiple_of(pieces.beside)));
+                    assert_eq!(Vec::from_iter(groups.into_iter().flatten()), Vec::from_iter(0..b.panels()));
                     let tasks = pieces.row_chunks * b.groups * pieces.panel_groups;
                     let order = Vec::from_iter((0..tasks).map(|task| pieces.of_task(task, b.groups)));
                     for next in order.windows(2) {
@@ -241,7 +251,7 @@ mod tests {
     fn rows_that_are_summed_are_cut_by_the_shape_alone() {
         let b = Packed::<f32>::scratch(1, 64, 256);
         let chunks = [1, 2, 3, 16].map(|threads| {
-            let pieces = Pieces::new(3136, 64, &b, COUNTED_TASKS).cut_panels(&b, TASKS * threads);
+            let pieces = Pieces::new(3136, 64, &b, COUNTED_TASKS).kept_together(2).cut_panels(1, TASKS * threads);
             Vec::from_iter((0..pieces.row_chunks).map(|chunk| pieces.rows(chunk)))
         });
         assert!(chunks.iter().all(|these| *these == chunks[0]));

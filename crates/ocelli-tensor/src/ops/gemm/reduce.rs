@@ -29,9 +29,9 @@ const TASK_MACS: usize = 1 << 19;
 const SLICED_TASKS: usize = 4;
 /// Columns of either operand below which a task is not cut further, because it reads all of the other's.
 const SLICE: usize = 64;
-/// Bytes between rows of A that share a thirty-second of the first-level cache's sets or fewer, so that it holds none of a
-/// block's until the next tile reads them.
-const APART_BYTES: usize = 2048;
+/// Bytes between rows of A of which the lines of a block share a thirty-second of the first-level cache's sets or fewer, so that
+/// it holds none of them until the next tile reads them.
+const FAR_APART: usize = 2048;
 /// Strips of B from which on those of A are worth a copy, and tiles up to which those of B are not.
 const COPY_COLUMNS: usize = 3;
 const IN_PLACE_TILES: usize = 10;
@@ -188,10 +188,10 @@ impl<T: Element> Strips<'_, T> {
 
 /// [`Strips`] whose caller has made the promise of [`Strips::run`].
 ///
-/// The rows that come next are fetched meanwhile. A is read where it lies, but for some strips if its rows lie
-/// [`APART_BYTES`] apart: copies in order then take up to a quarter less time. B is read where it lies for a few tiles; for more,
-/// it is copied into strips of a tile's columns, each where it is first used, as for tiles of few rows where rows would compete
-/// for a set of the first-level cache.
+/// The rows that come next are fetched meanwhile. A is read where it lies, from the second-level cache, unless its rows lie a
+/// multiple of [`FAR_APART`] apart and B has some strips: it is copied into strips of a tile's rows then. So is B into strips of a
+/// tile's columns, each where it is first used, but for a few tiles, unless they are of few rows and those of B would compete for
+/// a set of the first-level cache.
 pub(crate) struct Tiles<'a, T>(pub Strips<'a, T>);
 
 impl<T: Element> Kernel<T> for Tiles<'_, T> {
@@ -204,7 +204,7 @@ impl<T: Element> Kernel<T> for Tiles<'_, T> {
         let (a_width, b_width) = (S::TILE_ROWS.next_multiple_of(S::LANES), S::LANES * S::TILE_VECTORS);
         let (tiles, columns) = (m.div_ceil(S::TILE_ROWS), n.div_ceil(b_width));
         let few_rows = 2 * S::TILE_ROWS < S::LINE;
-        let copies = columns >= COPY_COLUMNS && (this.a_apart * size_of::<T>()).is_multiple_of(APART_BYTES);
+        let copies = columns >= COPY_COLUMNS && (this.a_apart * size_of::<T>()).is_multiple_of(FAR_APART);
         let may_lie = tiles <= IN_PLACE_TILES && !(few_rows && compete::<T>(this.b_stride));
         // A line is added so that the strips' rows lie in different sets.
         let strip = count * a_width + S::LINE;

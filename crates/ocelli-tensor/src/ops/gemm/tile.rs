@@ -3,7 +3,7 @@
 //!
 //! A tile keeps `ROWS × VECTORS` registers of C while it walks the common dimension: a step loads one row of `B`
 //! (`VECTORS` registers), broadcasts one element of `A` for each of `ROWS` rows, and does `ROWS · VECTORS` fused
-//! multiply-adds. Of 32 registers, 6 × 4 do as much with 10 loads as 14 × 2 with 16, on two panels side by side.
+//! multiply-adds. On two panels side by side, 6 × 4 registers do 24 of them with 10 loads, where 14 × 2 do 28 with 16.
 
 // Registers are named by their place in the tile.
 #![allow(clippy::needless_range_loop)]
@@ -49,7 +49,7 @@ pub(super) struct Block<T: Element, N> {
     /// `taps · k_count` rows of a panel, `b_row` apart.
     pub b: *const N,
     pub b_row: usize,
-    /// How far behind those of the panel the rows of a second one lie.
+    /// How far behind those of the panel the rows of a second one lie, if there is one.
     pub to_next: usize,
     /// The rows' offsets from `out`, where the panel's first column lies; `live` columns are written.
     pub targets: *const usize,
@@ -68,6 +68,7 @@ pub(super) struct Block<T: Element, N> {
     /// Where rows of B are fetched for later, how far apart they lie, and which share of them the next tile fetches.
     pub b_ahead: *const N,
     pub b_ahead_row: usize,
+    /// How far behind them lie those of a second panel that tiles of two panels fetch, or 0.
     pub b_ahead_to_next: usize,
     pub fetcher: usize,
 }
@@ -109,7 +110,8 @@ const RESULTS_AHEAD: usize = 2;
 /// # Safety
 /// All pointers of `block` must be valid as described there (what is fetched need not be readable), and `start + tiles · ROWS` be
 /// no more than its rows; nobody else may access the elements of `out` that it writes; `(VECTORS − 1) · LANES < live ≤
-/// VECTORS · LANES`; and if that is more than a panel is wide, there must be a second one. With a gate there is one tile.
+/// VECTORS · LANES`; and if that is more than a panel is wide, there must be as many rows of a second one, `to_next` behind.
+/// With a gate there is one tile.
 #[inline(always)]
 pub(super) unsafe fn gather<
     T: Element,
@@ -151,7 +153,7 @@ pub(super) unsafe fn gather<
     let pause = (turns / ROWS).saturating_sub(1);
     for row in (start..start + tiles * ROWS).step_by(ROWS) {
         // SAFETY: the pointers are valid as the caller vouches; `targets`, `out`, `bias` and `residual` are accessed at
-        // `live` columns only, and panels of this token are `width ≥ VECTORS · LANES` wide.
+        // `live` columns only, and panels of this token are `width` wide, of which `VECTORS` registers take one or two.
         unsafe {
             let targets = block.targets.add(row);
             let target = |i: usize| *targets.add(i);
