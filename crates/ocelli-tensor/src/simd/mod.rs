@@ -332,25 +332,27 @@ pub fn dispatch<T: Element, K: Kernel<T>>(kernel: K) -> K::Output {
     T::dispatch_on(current(), kernel)
 }
 
+/// The portable kernel is named once, at the end: it is inlined here, and each naming would be another copy of it.
 pub(crate) fn dispatch_f32<K: Kernel<f32>>(isa: Isa, kernel: K) -> K::Output {
-    match isa {
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => match avx512::Avx512::new() {
-            Some(token) => token.vectorize(kernel),
-            None => kernel.run(portable::Portable),
-        },
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => match avx2::Avx2::new() {
-            Some(token) => token.vectorize(kernel),
-            None => kernel.run(portable::Portable),
-        },
-        #[cfg(target_arch = "aarch64")]
-        Isa::Neon => match neon::Neon::new() {
-            Some(token) => token.vectorize(kernel),
-            None => kernel.run(portable::Portable),
-        },
-        _ => kernel.run(portable::Portable),
+    #[cfg(target_arch = "x86_64")]
+    if isa == Isa::Avx512
+        && let Some(token) = avx512::Avx512::new()
+    {
+        return token.vectorize(kernel);
     }
+    #[cfg(target_arch = "x86_64")]
+    if isa == Isa::Avx2
+        && let Some(token) = avx2::Avx2::new()
+    {
+        return token.vectorize(kernel);
+    }
+    #[cfg(target_arch = "aarch64")]
+    if isa == Isa::Neon
+        && let Some(token) = neon::Neon::new()
+    {
+        return token.vectorize(kernel);
+    }
+    kernel.run(portable::Portable)
 }
 
 /// Double precision, in which gradients are checked, runs on portable lanes everywhere.
