@@ -13,9 +13,6 @@ use crate::{Element, Shape, Tensor, threads};
 /// Rows that are summed in the element type.
 const BLOCK: usize = 64;
 
-/// Columns from which on a row is long enough to be prefetched by itself.
-const WIDE: usize = 80;
-
 /// `K` quantities of every element of a matrix, to be summed over rows.
 pub(crate) trait Terms<T: Element, const K: usize>: Copy + Send + Sync {
     /// The quantities of `n <= LANES` elements from element `at` on, which lie in column `column` and the following;
@@ -54,23 +51,24 @@ pub(crate) fn grouped_sums<T: Element, const K: usize>(
     columns: usize,
 ) -> Buffer<f64> {
     let mut sums = Buffer::scratch(groups * K * columns);
-    put_grouped_sums(f, rows, columns, &mut sums);
+    map_grouped_sums(f, rows, columns, |sum| sum, &mut sums);
     sums
 }
 
-/// As [`grouped_sums`], into a slice for all groups.
-pub(crate) fn put_grouped_sums<T: Element, const K: usize>(
+/// `finish` of each of [`grouped_sums`], into a slice for all groups.
+pub(crate) fn map_grouped_sums<T: Element, R: Copy + Send, const K: usize>(
     f: impl Terms<T, K>,
     rows: usize,
     columns: usize,
-    sums: &mut [f64],
+    finish: impl Fn(f64) -> R + Sync,
+    out: &mut [R],
 ) {
     let len = K * columns;
-    sums.fill(0.0);
-    if sums.is_empty() {
+    if out.is_empty() {
         return;
     }
-    let groups = sums.len() / len;
+    let put = |sums: &[f64], out: &mut [R]| out.iter_mut().zip(sums).for_each(|(out, &sum)| *out = finish(sum));
+    let groups = out.len() / len;
     let mut chunk = rows_per_chunk(columns);
     if rows <= chunk && rows / 2 >= threads::rows_per_chunk(columns) {
         // One chunk, but long rows: work for two threads.
@@ -78,9 +76,11 @@ pub(crate) fn put_grouped_sums<T: Element, const K: usize>(
     }
     if rows <= chunk {
         let together = (chunk / rows.max(1)).max(1);
-        threads::for_each_chunk(sums, together * len, |i, sums| {
-            for (g, sums) in sums.chunks_exact_mut(len).enumerate() {
-                chunk_sums(f, (i * together + g) * rows * columns, rows, columns, sums);
+        threads::for_each_chunk(out, together * len, |i, out| {
+            let mut sums = Scratch::new(len);
+            for (g, out) in out.chunks_exact_mut(len).enumerate() {
+                chunk_sums(f, (i * together + g) * rows * columns, rows, columns, &mut sums);
+                put(&sums, out);
             }
         });
         return;
@@ -91,8 +91,11 @@ pub(crate) fn put_grouped_sums<T: Element, const K: usize>(
         let (group, first) = (i / chunks, i % chunks * chunk);
         chunk_sums(f, (group * rows + first) * columns, chunk.min(rows - first), columns, part);
     });
-    for (sums, parts) in sums.chunks_exact_mut(len).zip(parts.chunks_exact(chunks * len)) {
-        add_in_order(sums, parts);
+    let mut sums = Scratch::new(len);
+    for (out, parts) in out.chunks_exact_mut(len).zip(parts.chunks_exact(chunks * len)) {
+        sums.fill(0.0);
+        add_in_order(&mut sums, parts);
+        put(&sums, out);
     }
 }
 
@@ -196,9 +199,8 @@ fn add_block<T: Element, S: Simd<T>, const K: usize>(
     (rows, columns): (usize, usize),
     sums: &mut [T],
 ) {
-    // Short rows are read four at once, so that sums are loaded and stored a fourth as often; long ones as they lie in
-    // memory, which prefetches best.
-    let quads = if columns < WIDE { rows / 4 * 4 } else { 0 };
+    // Four rows at once, so that sums are loaded and stored a fourth as often.
+    let quads = rows / 4 * 4;
     for row in (0..quads).step_by(4) {
         add_rows::<T, S, K, 4>(simd, f, at + row * columns, columns, sums);
     }

@@ -6,8 +6,7 @@
 use std::ops::Range;
 
 use super::weighted::{Axis, weighted_sums};
-use crate::memory::Scratch;
-use crate::ops::columns::{Values, put_grouped_sums};
+use crate::ops::columns::{Values, map_grouped_sums};
 use crate::ops::pointwise::{load, store};
 use crate::simd::{self, Kernel, Simd};
 use crate::{Element, Error, Result, Shape, Tensor, threads};
@@ -136,10 +135,8 @@ impl Regions {
     /// The averages of all images' pixels.
     fn global_average<T: Element>(&self, x: &Tensor<T>, y: &mut [T]) {
         let pixels = self.input[0] * self.input[1];
-        let mut sums = Scratch::new(y.len());
-        put_grouped_sums(Values(x.data()), pixels, self.channels, &mut sums);
         let share = 1.0 / pixels as f64;
-        y.iter_mut().zip(&*sums).for_each(|(y, sum)| *y = T::from_f64(sum * share));
+        map_grouped_sums(Values(x.data()), pixels, self.channels, |sum| T::from_f64(sum * share), y);
     }
 
     fn output_shape(&self) -> Shape {
