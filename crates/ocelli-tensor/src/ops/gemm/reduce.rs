@@ -35,6 +35,9 @@ const FAR_APART: usize = 2048;
 /// Strips of B from which on those of A are worth a copy, and tiles up to which those of B are not.
 const COPY_COLUMNS: usize = 3;
 const IN_PLACE_TILES: usize = 10;
+/// Bytes of a block of B up to which the next one is fetched row by row, as fast as can be. A larger one would have left the
+/// second-level cache before it is read: of that, strips are fetched just before they are.
+const WHOLE_BYTES: usize = 256 << 10;
 /// Bytes that all parts' sums may take together.
 const PARTS_BYTES: usize = 4 << 20;
 
@@ -188,7 +191,7 @@ impl<T: Element> Strips<'_, T> {
 
 /// [`Strips`] whose caller has made the promise of [`Strips::run`].
 ///
-/// The rows that come next are fetched meanwhile. A is read where it lies, from the second-level cache, unless its rows lie a
+/// What comes next is fetched meanwhile. A is read where it lies, from the second-level cache, unless its rows lie a
 /// multiple of [`FAR_APART`] apart and B has some strips: it is copied into strips of a tile's rows then. So is B into strips of a
 /// tile's columns, each where it is first used, but for a few tiles, unless they are of few rows and those of B would compete for
 /// a set of the first-level cache.
@@ -213,30 +216,43 @@ impl<T: Element> Kernel<T> for Tiles<'_, T> {
         // Those of B that later taps read again are kept: of what lies in place none but an incomplete last one.
         let strips = if taps == 1 || may_lie { 1 } else { columns };
         let mut b_strips = Scratch::<T>::new(strips * count * b_width);
-        let (mut copied, mut b_ahead) = (Scratch::new(count), Scratch::new(count));
-        let (copied, b_ahead) = (pointers(&mut copied), pointers(&mut b_ahead));
+        let (mut copied, mut b_rows) = (Scratch::new(count), Scratch::new(count));
+        let (copied, b_rows) = (pointers(&mut copied), pointers(&mut b_rows));
         let a_copies = a_strips.as_mut_ptr();
         for p in 0..count {
             copied[p] = a_copies.wrapping_add(p * a_width).cast_const();
-            b_ahead[p] = this.b.wrapping_add((count + p) * this.b_stride);
+            b_rows[p] = this.b.wrapping_add(p * this.b_stride);
         }
+        // From its first row to the first of the next block.
+        let b_block = count * this.b_stride;
+        let whole = count * n * size_of::<T>() <= WHOLE_BYTES;
         let mut starts = Scratch::new(tiles + 1);
         starts.iter_mut().enumerate().for_each(|(t, start)| *start = m * t / tiles);
         for (tap, sources) in this.a.chunks_exact(count).enumerate() {
-            // Behind the last tap come the next rows of both operands; before it, the next tap's.
-            let last = tap + 1 == taps;
-            let (a_next, mut b_next) = match this.a.get((tap + 1) * count..) {
-                Some(next) if !last => (&next[..count], None),
-                _ => (&this.ahead[..count], Some(&*b_ahead)),
-            };
-            let calls = |share| count / UNROLL * tiles * columns * share / if last { m + n } else { m };
-            let mut ahead = Ahead::new::<S>(a_next, m, calls(m));
+            // The next tap's rows of A, or the next block's. B, where it comes from memory, has its share of the calls.
+            let (last, calls) = (tap + 1 == taps, count / UNROLL * tiles);
+            let a_next = if last { &this.ahead[..count] } else { &this.a[(tap + 1) * count..][..count] };
+            let a_calls = if tap == 0 || last { calls * columns * m / (m + n) } else { calls * columns };
+            let mut a_ahead = Ahead::new::<S>(a_next, 0..m, a_calls);
+            let b_calls = if whole { calls * columns } else { calls } * n / (m + n);
+            let mut b_ahead = Ahead::new::<S>(b_rows, 0..0, b_calls);
             for i in 0..columns {
                 let b_strip = &mut b_strips[i % strips * count * b_width..][..count * b_width];
                 let (column, live) = (i * b_width, b_width.min(n - i * b_width));
                 let b = this.b.wrapping_add(column);
                 let in_place = may_lie && live % S::LANES == 0;
-                if tap == 0 && !in_place {
+                let b_next = match column + live {
+                    _ if whole => (last && i == 0).then_some(b_block..b_block + n),
+                    end if end < n => (tap == 0).then_some(end..n.min(end + b_width)),
+                    _ => last.then_some(b_block..b_block + n.min(b_width)),
+                };
+                if let Some(next) = b_next {
+                    b_ahead = Ahead::new::<S>(b_rows, next, b_calls);
+                }
+                // The first tile fills a strip on its way, if it is whole. (Strips of two lines take longer so.)
+                let fills = tap == 0 && !in_place;
+                let on_the_way = b_width == S::LINE && fills && live == b_width;
+                if fills && !on_the_way {
                     let strip = b_strip.as_mut_ptr();
                     for p in 0..count {
                         // SAFETY: B has `count` rows, of which `live` elements are left from `column` on, and so has the strip.
@@ -245,9 +261,6 @@ impl<T: Element> Kernel<T> for Tiles<'_, T> {
                 }
                 for t in 0..tiles {
                     let (start, rows) = (starts[t], starts[t + 1] - starts[t]);
-                    if let Some(rows) = b_next.take_if(|_| ahead.is_empty()) {
-                        ahead = Ahead::new::<S>(rows, n, calls(n));
-                    }
                     if copies && i == 0 {
                         let (live, strip) = (a_width.min(m - start), a_copies.wrapping_add(t * strip));
                         for p in 0..count {
@@ -259,6 +272,8 @@ impl<T: Element> Kernel<T> for Tiles<'_, T> {
                         }
                     }
                     let (a, a_from) = if copies { (&*copied, t * strip) } else { (sources, start) };
+                    let copies_b = on_the_way && t == 0;
+                    let lies = in_place || copies_b;
                     let c = this.c.wrapping_add(tap * this.c_tap);
                     let c_next = match t + 1 {
                         next if next < tiles => c.wrapping_add(starts[next] * this.c_stride + column),
@@ -266,14 +281,17 @@ impl<T: Element> Kernel<T> for Tiles<'_, T> {
                         _ if last => this.c,
                         _ => c.wrapping_add(this.c_tap),
                     };
+                    let of_b = !b_ahead.is_empty();
+                    let mut ahead = if of_b { b_ahead } else { a_ahead };
                     // SAFETY: the promise made to `Strips::run`; `a` are A's rows or copies of them, and `b` a strip that
                     // was filled or B itself, of whose `count` rows, `b_stride` apart, `live` elements are whole registers.
                     unsafe {
                         let strip = Strip {
                             a: a.as_ptr(),
                             a_from,
-                            b: if in_place { b } else { b_strip.as_ptr() },
-                            b_stride: if in_place { this.b_stride } else { b_width },
+                            b: if lies { b } else { b_strip.as_ptr() },
+                            b_stride: if lies { this.b_stride } else { b_width },
+                            b_copy: b_strip.as_mut_ptr(),
                             count,
                             live,
                             c: c.add(start * this.c_stride + column),
@@ -282,8 +300,13 @@ impl<T: Element> Kernel<T> for Tiles<'_, T> {
                             first: this.first,
                         };
                         let vectors = live.div_ceil(S::LANES);
-                        with_tile!(S, rows, vectors, |R, V| strip::reduce::<T, S, R, V>(simd, &strip, &mut ahead));
+                        with_tile!(S, rows, vectors, |R, V| if V * S::LANES == S::LINE && copies_b {
+                            strip::reduce::<T, S, R, V, true>(simd, &strip, &mut ahead)
+                        } else {
+                            strip::reduce::<T, S, R, V, false>(simd, &strip, &mut ahead)
+                        });
                     }
+                    *if of_b { &mut b_ahead } else { &mut a_ahead } = ahead;
                 }
             }
         }

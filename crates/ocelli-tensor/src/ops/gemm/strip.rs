@@ -17,6 +17,8 @@ pub(super) struct Strip<T> {
     /// `count` rows of the tile's registers, `b_stride` apart.
     pub b: *const T,
     pub b_stride: usize,
+    /// Where rows of B are copied to that other tiles read, one behind the other.
+    pub b_copy: *mut T,
     pub count: usize,
     pub live: usize,
     /// `ROWS` rows of C, `c_stride` apart.
@@ -28,14 +30,14 @@ pub(super) struct Strip<T> {
     pub c_next: *const T,
 }
 
-/// C[i, n] += Σₚ A[p, i] · B[p, n] over a strip, while some of what is `ahead` is fetched.
+/// C[i, n] += Σₚ A[p, i] · B[p, n] over a strip, while some of what is `ahead` is fetched, and, if it `COPIES`, B is copied.
 ///
 /// # Safety
 /// All pointers of `strip` must be valid as described there, the rows of B for `VECTORS` registers, and `ahead`'s pointers
-/// must be where they were; nobody else may access the `ROWS × live` elements of C; and
+/// must be where they were; nobody else may access the `ROWS × live` elements of C nor, if it copies, those of the copy; and
 /// `(VECTORS − 1) · LANES < live ≤ VECTORS · LANES`.
 #[inline(always)]
-pub(super) unsafe fn reduce<T: Element, S: Simd<T>, const ROWS: usize, const VECTORS: usize>(
+pub(super) unsafe fn reduce<T: Element, S: Simd<T>, const ROWS: usize, const VECTORS: usize, const COPIES: bool>(
     simd: S,
     strip: &Strip<T>,
     ahead: &mut Ahead<T>,
@@ -53,7 +55,7 @@ pub(super) unsafe fn reduce<T: Element, S: Simd<T>, const ROWS: usize, const VEC
                 }
             }
         }
-        let (mut a, mut b) = (strip.a, strip.b);
+        let (mut a, mut b, mut b_copy) = (strip.a, strip.b, strip.b_copy);
         let (mut rest, mut c_next, mut rows_next) = (strip.count, strip.c_next, ROWS);
         while rest >= UNROLL {
             ahead.fetch(simd);
@@ -64,14 +66,16 @@ pub(super) unsafe fn reduce<T: Element, S: Simd<T>, const ROWS: usize, const VEC
                 rows_next -= 1;
             }
             for _ in 0..UNROLL {
-                outer(simd, (*a).add(strip.a_from), b, &mut acc);
+                outer::<T, S, ROWS, VECTORS, COPIES>(simd, (*a).add(strip.a_from), b, b_copy, &mut acc);
                 (a, b) = (a.add(1), b.wrapping_add(strip.b_stride));
+                b_copy = b_copy.wrapping_add(VECTORS * S::LANES);
             }
             rest -= UNROLL;
         }
         for _ in 0..rest {
-            outer(simd, (*a).add(strip.a_from), b, &mut acc);
+            outer::<T, S, ROWS, VECTORS, COPIES>(simd, (*a).add(strip.a_from), b, b_copy, &mut acc);
             (a, b) = (a.add(1), b.wrapping_add(strip.b_stride));
+            b_copy = b_copy.wrapping_add(VECTORS * S::LANES);
         }
         for i in 0..ROWS {
             for v in 0..VECTORS {
@@ -84,18 +88,24 @@ pub(super) unsafe fn reduce<T: Element, S: Simd<T>, const ROWS: usize, const VEC
 /// One step of a product over pixels, an outer product: C[i, n] += A[i] · B[n].
 ///
 /// # Safety
-/// `ROWS` elements must be readable at `a`, `VECTORS` registers at `b`.
+/// `ROWS` elements must be readable at `a`, `VECTORS` registers at `b`, and if it `COPIES`, as many writable at `b_copy`.
 #[inline(always)]
-unsafe fn outer<T: Element, S: Simd<T>, const ROWS: usize, const VECTORS: usize>(
+unsafe fn outer<T: Element, S: Simd<T>, const ROWS: usize, const VECTORS: usize, const COPIES: bool>(
     simd: S,
     a: *const T,
     b: *const T,
+    b_copy: *mut T,
     acc: &mut [[S::V; VECTORS]; ROWS],
 ) {
     let mut row = [simd.splat(T::ZERO); VECTORS];
     for v in 0..VECTORS {
         // SAFETY: the caller's promise.
-        row[v] = unsafe { simd.load_ptr(b.add(v * S::LANES)) };
+        unsafe {
+            row[v] = simd.load_ptr(b.add(v * S::LANES));
+            if COPIES {
+                simd.store_ptr(row[v], b_copy.add(v * S::LANES));
+            }
+        }
     }
     for i in 0..ROWS {
         // SAFETY: the caller's promise.
