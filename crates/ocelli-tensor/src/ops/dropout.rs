@@ -31,6 +31,9 @@ pub fn dropout_mask<T: Element>(shape: &Shape, p: f64, seed: u64) -> Result<Tens
 /// Elements that share keys.
 const BLOCK: usize = 4096;
 
+/// Elements for which memory is asked at a time.
+const RUN: usize = 128;
+
 /// Blocks of a mask, of which the first is block `first`. Plain code, which the compiler turns into vector code: `Simd`
 /// has no integers.
 pub struct Mask<'a, T> {
@@ -45,13 +48,18 @@ impl<T: Element> Kernel<T> for Mask<'_, T> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd<T>>(self, _: S) {
+    fn run<S: Simd<T>>(self, simd: S) {
         let Mask { seed, first, threshold, kept, mask } = self;
         for (i, mask) in mask.chunks_mut(BLOCK).enumerate() {
             let keys = mix(seed.wrapping_add(((first + i) as u64 + 1).wrapping_mul(GAMMA)));
             let keys = [keys as u32, (keys >> 32) as u32];
-            for (i, x) in mask.iter_mut().enumerate() {
-                *x = if hash(i as u32, keys) < threshold { T::ZERO } else { kept };
+            for (r, mask) in mask.chunks_mut(RUN).enumerate() {
+                for at in (0..mask.len()).step_by(S::LINE) {
+                    simd.ask_ahead(mask, at);
+                }
+                for (i, x) in mask.iter_mut().enumerate() {
+                    *x = if hash((r * RUN + i) as u32, keys) < threshold { T::ZERO } else { kept };
+                }
             }
         }
     }
