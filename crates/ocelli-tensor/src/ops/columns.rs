@@ -56,7 +56,7 @@ pub(crate) fn grouped_sums<T: Element, const K: usize>(
 }
 
 /// `finish` of each of [`grouped_sums`], into a slice for all groups.
-pub(crate) fn map_grouped_sums<T: Element, R: Copy + Send, const K: usize>(
+pub(crate) fn map_grouped_sums<T: Element, R: Send, const K: usize>(
     f: impl Terms<T, K>,
     rows: usize,
     columns: usize,

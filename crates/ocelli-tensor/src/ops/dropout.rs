@@ -113,6 +113,16 @@ mod tests {
     }
 
     #[test]
+    fn every_element_is_decided_by_its_own_number() {
+        let mask = dropout_mask::<f32>(&Shape::from([BLOCK + 1000]), 0.5, 11).unwrap();
+        for (i, &x) in mask.data().iter().enumerate() {
+            let keys = mix(mix(11).wrapping_add(((i / BLOCK) as u64 + 1).wrapping_mul(GAMMA)));
+            let dropped = hash((i % BLOCK) as u32, [keys as u32, (keys >> 32) as u32]) < 1 << 30;
+            assert_eq!(x == 0.0, dropped, "element {i}");
+        }
+    }
+
+    #[test]
     fn any_number_of_threads_gives_the_same_bits() {
         same_bits(|| vec![dropout_mask::<f32>(&Shape::from([50_001]), 0.3, 9).unwrap()]);
     }

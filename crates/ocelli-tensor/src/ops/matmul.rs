@@ -164,13 +164,16 @@ mod tests {
         let c = random([500, 200], 3);
         // Chunks of whole tiles, and panels that are multiplied by the thread that packs them.
         let (many, wide) = (random::<f32>([2000, 60], 4), random([60, 1024], 5));
-        let results: Vec<_> = [1, 2, 3, 8]
-            .map(|n| {
+        // (The last product's blocks of B are fetched strip by strip, with one thread.)
+        let d = random([500, 600], 6);
+        for &isa in simd::available() {
+            let products = || (matmul(&a, &b).unwrap(), matmul_tn(&a, &c).unwrap(), matmul_tn(&a, &d).unwrap());
+            let results = [1, 2, 3, 8].map(|n| {
                 threads::set(n);
-                (matmul(&a, &b).unwrap(), matmul_tn(&a, &c).unwrap(), matmul(&many, &wide).unwrap())
-            })
-            .into();
-        threads::set(0);
-        assert!(results.iter().all(|r| *r == results[0]));
+                simd::with_isa(isa, || (products(), matmul(&many, &wide).unwrap()))
+            });
+            threads::set(0);
+            assert!(results.iter().all(|r| *r == results[0]), "{isa:?}");
+        }
     }
 }

@@ -332,26 +332,30 @@ pub fn dispatch<T: Element, K: Kernel<T>>(kernel: K) -> K::Output {
     T::dispatch_on(current(), kernel)
 }
 
-/// The portable kernel is named once, at the end: it is inlined here, and each naming would be another copy of it.
+/// Runs a kernel on `isa`, or on the portable lanes if the processor lacks it.
 pub(crate) fn dispatch_f32<K: Kernel<f32>>(isa: Isa, kernel: K) -> K::Output {
-    #[cfg(target_arch = "x86_64")]
-    if isa == Isa::Avx512
-        && let Some(token) = avx512::Avx512::new()
-    {
-        return token.vectorize(kernel);
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => {
+            if let Some(token) = avx512::Avx512::new() {
+                return token.vectorize(kernel);
+            }
+        }
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => {
+            if let Some(token) = avx2::Avx2::new() {
+                return token.vectorize(kernel);
+            }
+        }
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon => {
+            if let Some(token) = neon::Neon::new() {
+                return token.vectorize(kernel);
+            }
+        }
+        _ => {}
     }
-    #[cfg(target_arch = "x86_64")]
-    if isa == Isa::Avx2
-        && let Some(token) = avx2::Avx2::new()
-    {
-        return token.vectorize(kernel);
-    }
-    #[cfg(target_arch = "aarch64")]
-    if isa == Isa::Neon
-        && let Some(token) = neon::Neon::new()
-    {
-        return token.vectorize(kernel);
-    }
+    // Named once: it is inlined here, and each naming would be another copy of it.
     kernel.run(portable::Portable)
 }
 

@@ -10,7 +10,7 @@ use crate::simd::Simd;
 #[derive(Clone, Copy)]
 pub(super) struct Ahead<T> {
     rows: *const *const T,
-    /// Where in a row the first of them is.
+    /// Where in a row the fetched elements begin.
     from: usize,
     row_lines: usize,
     /// The next line of `*rows`, and how many there are from it on.
@@ -21,7 +21,7 @@ pub(super) struct Ahead<T> {
 }
 
 impl<T: Element> Ahead<T> {
-    /// These elements of each of `rows`, in so many calls of [`fetch`](Self::fetch).
+    /// The elements `columns` of each of `rows`, in so many calls of [`fetch`](Self::fetch).
     pub fn new<S: Simd<T>>(rows: &[*const T], columns: Range<usize>, calls: usize) -> Self {
         let row_lines = columns.len().div_ceil(S::LINE);
         let left = rows.len() * row_lines;

@@ -35,8 +35,8 @@ const FAR_APART: usize = 2048;
 /// Strips of B from which on those of A are worth a copy, and tiles up to which those of B are not.
 const COPY_COLUMNS: usize = 3;
 const IN_PLACE_TILES: usize = 10;
-/// Bytes of a block of B up to which the next one is fetched row by row, as fast as can be. A larger one would have left the
-/// second-level cache before it is read: of that, strips are fetched just before they are.
+/// Bytes of a block of B up to which all of the next one is fetched, row by row. Of a larger one, what came first would have left
+/// the second-level cache before it is read: each strip is fetched while the one before it is multiplied.
 const WHOLE_BYTES: usize = 256 << 10;
 /// Bytes that all parts' sums may take together.
 const PARTS_BYTES: usize = 4 << 20;
@@ -223,18 +223,18 @@ impl<T: Element> Kernel<T> for Tiles<'_, T> {
             copied[p] = a_copies.wrapping_add(p * a_width).cast_const();
             b_rows[p] = this.b.wrapping_add(p * this.b_stride);
         }
-        // From its first row to the first of the next block.
+        // Elements from a block's first row to the next block's.
         let b_block = count * this.b_stride;
         let whole = count * n * size_of::<T>() <= WHOLE_BYTES;
         let mut starts = Scratch::new(tiles + 1);
         starts.iter_mut().enumerate().for_each(|(t, start)| *start = m * t / tiles);
         for (tap, sources) in this.a.chunks_exact(count).enumerate() {
-            // The next tap's rows of A, or the next block's. B, where it comes from memory, has its share of the calls.
-            let (last, calls) = (tap + 1 == taps, count / UNROLL * tiles);
+            // The next tap's rows of A, or the next block's. Where B is fetched too, it has the first tiles of each column.
+            let (last, calls) = (tap + 1 == taps, count / UNROLL);
             let a_next = if last { &this.ahead[..count] } else { &this.a[(tap + 1) * count..][..count] };
-            let a_calls = if tap == 0 || last { calls * columns * m / (m + n) } else { calls * columns };
-            let mut a_ahead = Ahead::new::<S>(a_next, 0..m, a_calls);
-            let b_calls = if whole { calls * columns } else { calls } * n / (m + n);
+            let b_tiles = if last || tap == 0 && !whole { (tiles * n / (m + n)).max(1) } else { 0 };
+            let mut a_ahead = Ahead::new::<S>(a_next, 0..m, calls * (tiles - b_tiles).max(1) * columns);
+            let b_calls = calls * b_tiles * if whole { columns } else { 1 };
             let mut b_ahead = Ahead::new::<S>(b_rows, 0..0, b_calls);
             for i in 0..columns {
                 let b_strip = &mut b_strips[i % strips * count * b_width..][..count * b_width];
@@ -249,14 +249,14 @@ impl<T: Element> Kernel<T> for Tiles<'_, T> {
                 if let Some(next) = b_next {
                     b_ahead = Ahead::new::<S>(b_rows, next, b_calls);
                 }
-                // The first tile fills a strip on its way, if it is whole. (Strips of two lines take longer so.)
+                // A whole strip of one line is filled by the first tile on its way. (Strips of two lines take longer so.)
                 let fills = tap == 0 && !in_place;
                 let on_the_way = b_width == S::LINE && fills && live == b_width;
+                let strip_of_b = b_strip.as_mut_ptr();
                 if fills && !on_the_way {
-                    let strip = b_strip.as_mut_ptr();
                     for p in 0..count {
                         // SAFETY: B has `count` rows, of which `live` elements are left from `column` on, and so has the strip.
-                        unsafe { copy_row(simd, b.add(p * this.b_stride), live, strip.add(p * b_width)) };
+                        unsafe { copy_row(simd, b.add(p * this.b_stride), live, strip_of_b.add(p * b_width)) };
                     }
                 }
                 for t in 0..tiles {
@@ -281,17 +281,19 @@ impl<T: Element> Kernel<T> for Tiles<'_, T> {
                         _ if last => this.c,
                         _ => c.wrapping_add(this.c_tap),
                     };
+                    // (Copied, its counters may stay in registers: by reference, short products took 3 % longer.)
                     let of_b = !b_ahead.is_empty();
                     let mut ahead = if of_b { b_ahead } else { a_ahead };
                     // SAFETY: the promise made to `Strips::run`; `a` are A's rows or copies of them, and `b` a strip that
-                    // was filled or B itself, of whose `count` rows, `b_stride` apart, `live` elements are whole registers.
+                    // was filled or B itself, of whose `count` rows, `b_stride` apart, `live` elements are whole registers; a
+                    // strip has `count · b_width` elements, and a tile that copies reads B itself and is as wide.
                     unsafe {
                         let strip = Strip {
                             a: a.as_ptr(),
                             a_from,
-                            b: if lies { b } else { b_strip.as_ptr() },
+                            b: if lies { b } else { strip_of_b.cast_const() },
                             b_stride: if lies { this.b_stride } else { b_width },
-                            b_copy: b_strip.as_mut_ptr(),
+                            b_copy: strip_of_b,
                             count,
                             live,
                             c: c.add(start * this.c_stride + column),
@@ -300,7 +302,10 @@ impl<T: Element> Kernel<T> for Tiles<'_, T> {
                             first: this.first,
                         };
                         let vectors = live.div_ceil(S::LANES);
-                        with_tile!(S, rows, vectors, |R, V| if V * S::LANES == S::LINE && copies_b {
+                        with_tile!(S, rows, vectors, |R, V| if V == S::TILE_VECTORS
+                            && V * S::LANES == S::LINE
+                            && copies_b
+                        {
                             strip::reduce::<T, S, R, V, true>(simd, &strip, &mut ahead)
                         } else {
                             strip::reduce::<T, S, R, V, false>(simd, &strip, &mut ahead)

@@ -34,7 +34,8 @@ pub(super) struct Strip<T> {
 ///
 /// # Safety
 /// All pointers of `strip` must be valid as described there, the rows of B for `VECTORS` registers, and `ahead`'s pointers
-/// must be where they were; nobody else may access the `ROWS × live` elements of C nor, if it copies, those of the copy; and
+/// must be where they were; nobody else may access the `ROWS × live` elements of C; if it `COPIES`, `count · VECTORS`
+/// registers must be writable at `b_copy`, apart from `b`; and
 /// `(VECTORS − 1) · LANES < live ≤ VECTORS · LANES`.
 #[inline(always)]
 pub(super) unsafe fn reduce<T: Element, S: Simd<T>, const ROWS: usize, const VECTORS: usize, const COPIES: bool>(
