@@ -281,7 +281,7 @@ impl<T: Element> Kernel<T> for Tiles<'_, T> {
                         _ if last => this.c,
                         _ => c.wrapping_add(this.c_tap),
                     };
-                    // (Copied, its counters may stay in registers: by reference, short products took 3 % longer.)
+                    // (A copy, so that its counters may stay in registers.)
                     let of_b = !b_ahead.is_empty();
                     let mut ahead = if of_b { b_ahead } else { a_ahead };
                     // SAFETY: the promise made to `Strips::run`; `a` are A's rows or copies of them, and `b` a strip that
