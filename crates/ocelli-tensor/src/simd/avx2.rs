@@ -88,10 +88,6 @@ impl Simd<f32> for Avx2 {
         unsafe { _mm_prefetch::<_MM_HINT_T1>(src.cast()) }
     }
     #[inline(always)]
-    fn prefetch_near(self, src: *const f32) {
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(src.cast()) }
-    }
-    #[inline(always)]
     fn prefetch_to_write(self, dst: *const f32) {
         prefetch_to_write(dst);
     }

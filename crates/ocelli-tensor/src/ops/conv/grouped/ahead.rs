@@ -11,25 +11,20 @@ use crate::simd::Simd;
 pub struct Next<T> {
     /// The pixels that the next row is the first to read.
     ahead: Lines<T>,
-    /// Its outputs, or their gradients.
+    /// Outputs of it, or their gradients.
     below: Lines<T>,
     /// Whether outputs are as many as inputs; registers share inputs elsewhere.
     even: bool,
 }
 
 impl<T: Element> Next<T> {
-    /// For the given registers; the next row's outputs begin at `below`, `stride` elements apart.
+    /// For the given registers; the outputs that they ask for begin at `below`.
     #[inline(always)]
-    pub fn new<S: Simd<T>>(
-        windows: &Windows<'_, T>,
-        channels: &Channels,
-        vectors: &Range<usize>,
-        (below, stride): (*const T, usize),
-    ) -> Self {
+    pub fn new(windows: &Windows<'_, T>, channels: &Channels, vectors: &Range<usize>, below: *const T) -> Self {
         let [outputs, inputs] = channels.of(vectors);
         Next {
-            ahead: Lines::new::<S>(windows.first_ahead(), inputs, windows.pixel),
-            below: Lines::new::<S>(below, outputs, stride),
+            ahead: Lines::new(windows.first_ahead(), inputs, windows.pixel),
+            below: Lines::new(below, outputs, channels.outputs),
             even: channels.inputs == channels.outputs,
         }
     }
@@ -53,13 +48,11 @@ impl<T: Element> Next<T> {
 
 /// The lines of memory that hold some channels of successive pixels.
 ///
-/// Registers of a whole line take them in the order of memory, if a task has all channels: the processor then fetches them of
-/// its own accord too, into the second-level cache, and the few buffers for lines on their way to the first are free sooner.
-/// Others take those of their own channels.
+/// If a task has all channels, registers take them in the order of memory, whichever their own are: the processor then fetches
+/// them of its own accord too, into the second-level cache, and the few buffers for lines on their way to the first are free
+/// sooner. Others take those of their own channels.
 struct Lines<T> {
-    /// The first pixel, and the first channel.
     first: *const T,
-    start: usize,
     /// Elements from a pixel to the next.
     pixel: usize,
     in_order: bool,
@@ -67,21 +60,20 @@ struct Lines<T> {
 
 impl<T: Element> Lines<T> {
     #[inline(always)]
-    fn new<S: Simd<T>>(first: *const T, channels: Range<usize>, pixel: usize) -> Self {
-        Lines { first, start: channels.start, pixel, in_order: S::LANES == S::LINE && channels.len() == pixel }
+    fn new(first: *const T, channels: Range<usize>, pixel: usize) -> Self {
+        Lines { first, pixel, in_order: channels.len() == pixel }
     }
 
     /// A register's in tile `i`, for which each asks for what a register has of `pixels` pixels. (Of an odd number of registers
     /// of half a line the last one asks for half of its pixels.)
     #[inline(always)]
     fn part<S: Simd<T>>(&self, channel: usize, (i, earlier): (usize, usize), pixels: usize) -> Part<T> {
-        let each = pixels * S::LANES / S::LINE;
         if self.in_order {
-            return Part { at: self.first.wrapping_add(self.start + earlier * each * S::LINE), apart: S::LINE };
+            return Part { at: self.first.wrapping_add(earlier * pixels * S::LANES), apart: S::LINE };
         }
         // Registers that have a line in common take a part of the pixels each.
         let other = channel % S::LINE / S::LANES;
-        let at = (i * pixels + other * each) * self.pixel + channel - channel % S::LINE;
+        let at = (i * pixels + other * (pixels * S::LANES / S::LINE)) * self.pixel + channel - channel % S::LINE;
         Part { at: self.first.wrapping_add(at), apart: self.pixel }
     }
 }

@@ -161,6 +161,9 @@ fn gather<T: Element>(
                     continue;
                 }
                 let at = (row * width + grid.target_offset[1]) * channels.outputs;
+                // Each pass asks for a part of the next row that it writes to.
+                let part = grid.target_offset[1] * (width / grid.target_step[1]);
+                let below = ((row + grid.target_step[0]) * width + part) * channels.outputs;
                 let means_at = row * channels.outputs;
                 let row = Row {
                     windows: Windows::new(grid, &filters.taps, x, channels.inputs, [n, y / grid.target_step[0]]),
@@ -168,7 +171,7 @@ fn gather<T: Element>(
                     vectors: vectors.clone(),
                     out: out.get().wrapping_add(at),
                     stride: grid.target_step[1] * channels.outputs,
-                    below: grid.target_step[0] * width * channels.outputs,
+                    below: out.get().wrapping_add(below),
                     fetches: x.len() >= windows::LARGE,
                     bias: epilogue.bias.map_or(std::ptr::null(), <[T]>::as_ptr),
                     residual: epilogue.residual.map_or(std::ptr::null(), |residual| residual[at..].as_ptr()),

@@ -15,6 +15,10 @@ use crate::Element;
 use crate::ops::activation::{Activation, with_curve};
 use crate::simd::{Kernel, Simd};
 
+/// Registers of half a line that take all tiles of a row in turn, if images are too large for the nearer caches: tiles' columns
+/// that overlap, and weights, stay in the first of these.
+const RUN: usize = 8;
+
 /// A row of outputs, of some registers of channels.
 pub struct Row<'a, T: Element> {
     pub windows: Windows<'a, T>,
@@ -23,9 +27,9 @@ pub struct Row<'a, T: Element> {
     /// The first output's channels, and the elements from an output to the next.
     pub out: *mut T,
     pub stride: usize,
-    /// The elements from an output to that of the next row.
-    pub below: usize,
-    /// Whether that, and what the next row's windows are the first to read, is to be fetched meanwhile, if the windows have a
+    /// The first of as many successive outputs of a later row as this one has.
+    pub below: *const T,
+    /// Whether these, and what the next row's windows are the first to read, are to be fetched meanwhile, if the windows have a
     /// kernel of their own.
     pub fetches: bool,
     /// A number a channel, or null.
@@ -82,39 +86,46 @@ impl<T: Element, R: Read, const K: usize, const STEP: usize> Tiles<'_, T, R, K, 
     fn tiles<S: Simd<T>, const PIXELS: usize>(&self, simd: S) {
         let row = &self.row;
         let (windows, channels, size) = (&row.windows, &row.filters.channels, row.filters.size());
-        let filters = row.filters.data().as_ptr().wrapping_add(row.vectors.start * size);
+        let mut filters = row.filters.data().as_ptr().wrapping_add(row.vectors.start * size);
         let (x, pitch) = windows.rows();
-        let next = Next::new::<S>(windows, channels, &row.vectors, (row.out.wrapping_add(row.below), row.stride));
-        for i in 0..windows.tiles::<PIXELS>() {
-            let tile = windows.tile::<PIXELS>(i);
-            let first = windows.column(&tile);
-            let inside = windows.inside_columns(first, &tile, K);
-            let is_inner = inside == const { bits(0..(PIXELS - 1) * STEP + K) };
-            let x = x.wrapping_offset(first * windows.pixel as isize);
-            let mut filter = filters;
-            for (v, &[output, input]) in channels.vectors[row.vectors.clone()].iter().enumerate() {
-                let at = (x.wrapping_add(input), pitch, filter);
-                let earlier = i * row.vectors.len() + v;
-                let next = next.parts::<S>([output, input], (i, earlier), [PIXELS, STEP]);
-                // SAFETY: the promise made to `run`, which chose K and STEP by the windows and has checked that registers are
-                // full. The pointers are this tile's and register's; a tile all of whose columns are inside is a full one.
-                unsafe {
-                    let acc = match (is_inner, row.fetches) {
-                        (true, false) => self.tile::<S, PIXELS, false, false>(simd, at, inside, next),
-                        (true, true) => self.tile::<S, PIXELS, false, true>(simd, at, inside, next),
-                        (false, false) => self.tile::<S, PIXELS, true, false>(simd, at, inside, next),
-                        (false, true) => self.tile::<S, PIXELS, true, true>(simd, at, inside, next),
-                    };
-                    // The last tile may repeat some pixels.
-                    let place = (output, &tile, i * PIXELS - tile.start);
-                    if tile.len() == PIXELS {
-                        row.finish::<S, PIXELS, false>(simd, acc, place, S::LANES);
-                    } else {
-                        row.finish::<S, PIXELS, true>(simd, acc, place, S::LANES);
+        let next = Next::new(windows, channels, &row.vectors, row.below);
+        let registers = &channels.vectors[row.vectors.clone()];
+        let run = if S::LANES < S::LINE && windows.ahead.is_some() { RUN } else { registers.len() };
+        let mut earlier = 0;
+        for registers in registers.chunks(run) {
+            for i in 0..windows.tiles::<PIXELS>() {
+                let tile = windows.tile::<PIXELS>(i);
+                let first = windows.column(&tile);
+                let inside = windows.inside_columns(first, &tile, K);
+                let is_inner = inside == const { bits(0..(PIXELS - 1) * STEP + K) };
+                let x = x.wrapping_offset(first * windows.pixel as isize);
+                let mut filter = filters;
+                for &[output, input] in registers {
+                    let at = (x.wrapping_add(input), pitch, filter);
+                    let next = next.parts::<S>([output, input], (i, earlier), [PIXELS, STEP]);
+                    // SAFETY: the promise made to `run`, which chose K and STEP by the windows and has checked that registers
+                    // are full. The pointers are this tile's and register's; a tile all of whose columns are inside is a full
+                    // one.
+                    unsafe {
+                        let acc = match (is_inner, row.fetches) {
+                            (true, false) => self.tile::<S, PIXELS, false, false>(simd, at, inside, next),
+                            (true, true) => self.tile::<S, PIXELS, false, true>(simd, at, inside, next),
+                            (false, false) => self.tile::<S, PIXELS, true, false>(simd, at, inside, next),
+                            (false, true) => self.tile::<S, PIXELS, true, true>(simd, at, inside, next),
+                        };
+                        // The last tile may repeat some pixels.
+                        let place = (output, &tile, i * PIXELS - tile.start);
+                        if tile.len() == PIXELS {
+                            row.finish::<S, PIXELS, false>(simd, acc, place, S::LANES);
+                        } else {
+                            row.finish::<S, PIXELS, true>(simd, acc, place, S::LANES);
+                        }
                     }
+                    filter = filter.wrapping_add(size);
+                    earlier += 1;
                 }
-                filter = filter.wrapping_add(size);
             }
+            filters = filters.wrapping_add(registers.len() * size);
         }
     }
 
@@ -134,6 +145,9 @@ impl<T: Element, R: Read, const K: usize, const STEP: usize> Tiles<'_, T, R, K, 
     ) -> [S::V; PIXELS] {
         let Tiles { row: Row { windows, filters, .. }, read } = self;
         let (pixel, depth) = (windows.pixel, if R::SINGLE { 1 } else { filters.channels.depth });
+        // Lines asked for to be written go to the first-level cache, whose buffers registers of half a line need themselves. Of
+        // what is near, other processors may have written some last.
+        let takes = S::LANES == S::LINE || windows.ahead.is_none();
         let mut acc = [simd.splat(T::ZERO); PIXELS];
         let mut filter = filter.wrapping_add(windows.inside.start * depth * K * S::LANES);
         for _ in windows.inside.clone() {
@@ -151,7 +165,11 @@ impl<T: Element, R: Read, const K: usize, const STEP: usize> Tiles<'_, T, R, K, 
                             for _ in 0..STEP * STEP {
                                 simd.prefetch_near(ahead.next());
                             }
-                            simd.prefetch_to_write(below.next().cast_mut());
+                            if takes {
+                                simd.prefetch_to_write(below.next().cast_mut());
+                            } else {
+                                simd.prefetch(below.next());
+                            }
                         }
                         if !BORDER || inside & (1 << J) != 0 {
                             let x = read.read(simd, at, i, S::LANES);

@@ -67,12 +67,8 @@ impl<T: Element, R: Read, const K: usize, const STEP: usize> Tiles<'_, T, R, K, 
         let (windows, stride) = (&row.windows, row.channels.outputs);
         let fetches = windows.ahead.is_some();
         let (x, pitch) = windows.rows();
-        let next = Next::new::<S>(
-            windows,
-            row.channels,
-            &row.vectors,
-            (row.dy.wrapping_add(windows.outputs * stride), stride),
-        );
+        let below = row.dy.wrapping_add(windows.outputs * stride);
+        let next = Next::new(windows, row.channels, &row.vectors, below);
         for i in 0..windows.tiles::<PIXELS>() {
             let tile = windows.tile::<PIXELS>(i);
             let first = windows.column(&tile);

@@ -169,7 +169,7 @@ impl<T: Element> Bands<'_, T> {
                 vectors: columns.start / lanes..columns.end / lanes,
                 out: self.y.get().wrapping_add(out),
                 stride: channels,
-                below: self.second.output[1] * channels,
+                below: self.y.get().wrapping_add(out + self.second.output[1] * channels),
                 fetches: true,
                 bias: bias.map_or(std::ptr::null(), <[T]>::as_ptr),
                 residual: std::ptr::null(),
