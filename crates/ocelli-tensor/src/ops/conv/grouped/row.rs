@@ -15,10 +15,6 @@ use crate::Element;
 use crate::ops::activation::{Activation, with_curve};
 use crate::simd::{Kernel, Simd};
 
-/// Registers of half a line that take all tiles of a row in turn, if images are too large for the nearer caches: tiles' columns
-/// that overlap, and weights, stay in the first of these.
-const RUN: usize = 8;
-
 /// A row of outputs, of some registers of channels.
 pub struct Row<'a, T: Element> {
     pub windows: Windows<'a, T>,
@@ -90,9 +86,8 @@ impl<T: Element, R: Read, const K: usize, const STEP: usize> Tiles<'_, T, R, K, 
         let (x, pitch) = windows.rows();
         let next = Next::new(windows, channels, &row.vectors, row.below);
         let registers = &channels.vectors[row.vectors.clone()];
-        let run = if S::LANES < S::LINE && windows.ahead.is_some() { RUN } else { registers.len() };
         let mut earlier = 0;
-        for registers in registers.chunks(run) {
+        for registers in registers.chunks(windows.run::<S>(registers.len())) {
             for i in 0..windows.tiles::<PIXELS>() {
                 let tile = windows.tile::<PIXELS>(i);
                 let first = windows.column(&tile);

@@ -69,31 +69,41 @@ impl<T: Element, R: Read, const K: usize, const STEP: usize> Tiles<'_, T, R, K, 
         let (x, pitch) = windows.rows();
         let below = row.dy.wrapping_add(windows.outputs * stride);
         let next = Next::new(windows, row.channels, &row.vectors, below);
-        for i in 0..windows.tiles::<PIXELS>() {
-            let tile = windows.tile::<PIXELS>(i);
-            let first = windows.column(&tile);
-            let inside = windows.inside_columns(first, &tile, K);
-            // The tile before this one may have added some pixels.
-            let counted = bits(i * PIXELS - tile.start..tile.len());
-            let is_inner = inside == const { bits(0..(PIXELS - 1) * STEP + K) } && counted == const { bits(0..PIXELS) };
-            let x = x.wrapping_offset(first * windows.pixel as isize);
-            let dy = row.dy.wrapping_add(tile.start * stride);
-            for (v, &[output, input]) in row.channels.vectors[row.vectors.clone()].iter().enumerate() {
-                let at = (x.wrapping_add(input), pitch, dy.wrapping_add(output), row.sums::<S>(v));
-                let valid = (inside, counted);
-                let earlier = i * row.vectors.len() + v;
-                let next = next.parts::<S>([output, input], (i, earlier), [PIXELS, STEP]);
-                // SAFETY: the promise made to `run`, which chose K and STEP by the windows and has checked that registers are
-                // full. The pointers are this tile's and register's; a tile all of whose columns are inside is a full one.
-                unsafe {
-                    match (is_inner, fetches) {
-                        (true, false) => self.tile::<S, PIXELS, false, false>(simd, at, valid, next),
-                        (true, true) => self.tile::<S, PIXELS, false, true>(simd, at, valid, next),
-                        (false, false) => self.tile::<S, PIXELS, true, false>(simd, at, valid, next),
-                        (false, true) => self.tile::<S, PIXELS, true, true>(simd, at, valid, next),
+        let registers = &row.channels.vectors[row.vectors.clone()];
+        let size = row.size::<S>();
+        let (mut sums, mut earlier) = (row.sums, 0);
+        for registers in registers.chunks(windows.run::<S>(registers.len())) {
+            for i in 0..windows.tiles::<PIXELS>() {
+                let tile = windows.tile::<PIXELS>(i);
+                let first = windows.column(&tile);
+                let inside = windows.inside_columns(first, &tile, K);
+                // The tile before this one may have added some pixels.
+                let counted = bits(i * PIXELS - tile.start..tile.len());
+                let is_inner =
+                    inside == const { bits(0..(PIXELS - 1) * STEP + K) } && counted == const { bits(0..PIXELS) };
+                let x = x.wrapping_offset(first * windows.pixel as isize);
+                let dy = row.dy.wrapping_add(tile.start * stride);
+                let mut sum = sums;
+                for &[output, input] in registers {
+                    let at = (x.wrapping_add(input), pitch, dy.wrapping_add(output), sum);
+                    let valid = (inside, counted);
+                    let next = next.parts::<S>([output, input], (i, earlier), [PIXELS, STEP]);
+                    // SAFETY: the promise made to `run`, which chose K and STEP by the windows and has checked that registers
+                    // are full. The pointers are this tile's and register's; a tile all of whose columns are inside is a full
+                    // one.
+                    unsafe {
+                        match (is_inner, fetches) {
+                            (true, false) => self.tile::<S, PIXELS, false, false>(simd, at, valid, next),
+                            (true, true) => self.tile::<S, PIXELS, false, true>(simd, at, valid, next),
+                            (false, false) => self.tile::<S, PIXELS, true, false>(simd, at, valid, next),
+                            (false, true) => self.tile::<S, PIXELS, true, true>(simd, at, valid, next),
+                        }
                     }
+                    sum = sum.wrapping_add(size);
+                    earlier += 1;
                 }
             }
+            sums = sums.wrapping_add(registers.len() * size);
         }
     }
 
@@ -176,10 +186,10 @@ impl<T: Element, R: Read, const K: usize, const STEP: usize> Tiles<'_, T, R, K, 
 }
 
 impl<T: Element> SumRow<'_, T> {
-    /// The sums of the row's register `v`.
+    /// The elements of a register's sums.
     #[inline(always)]
-    fn sums<S: Simd<T>>(&self, v: usize) -> *mut T {
-        self.sums.wrapping_add(v * self.windows.taps.indices.len() * self.channels.depth * S::LANES)
+    fn size<S: Simd<T>>(&self) -> usize {
+        self.windows.taps.indices.len() * self.channels.depth * S::LANES
     }
 
     /// Adds a tile, all but the first `skip` pixels, to the sums of the row's register `v`, for any windows and any number of live
@@ -203,7 +213,9 @@ impl<T: Element> SumRow<'_, T> {
             for kernel_row in windows.inside.clone() {
                 for i in 0..depth {
                     for (k, offset) in columns.iter().enumerate() {
-                        let sum = self.sums::<S>(v).add(((kernel_row * depth + i) * columns.len() + k) * S::LANES);
+                        let sum = self
+                            .sums
+                            .add(v * self.size::<S>() + ((kernel_row * depth + i) * columns.len() + k) * S::LANES);
                         let mut acc = simd.load_ptr(sum);
                         for p in 0..EIGHT {
                             let column = (((tile.start + p) * windows.step) as isize + offset) as usize;

@@ -17,6 +17,9 @@ pub const FOURTEEN: usize = 14;
 /// Elements of images from which on tiles fetch ahead.
 pub const LARGE: usize = 1 << 20;
 
+/// Registers of half a line that take all tiles of a row in turn.
+const RUN: usize = 8;
+
 /// The windows under one row of outputs.
 pub struct Windows<'a, T> {
     pub image: *const T,
@@ -72,6 +75,16 @@ impl<'a, T> Windows<'a, T> {
         let apart = others.first().map_or(0, |second| (second - first) as usize);
         let pitch = self.width * self.pixel;
         (self.image.wrapping_add(self.y.wrapping_add_signed(first) * pitch), apart * pitch)
+    }
+
+    /// How many of the registers take all tiles of the row before the next ones do. If images are too
+    /// large for the nearer caches, few of half a line: the columns that tiles share, weights and sums stay in the first cache.
+    #[inline(always)]
+    pub fn run<S: Simd<T>>(&self, registers: usize) -> usize
+    where
+        T: Element,
+    {
+        if S::LANES < S::LINE && self.ahead.is_some() { RUN } else { registers.max(1) }
     }
 
     /// The image column of the first window of a tile's first tap.
