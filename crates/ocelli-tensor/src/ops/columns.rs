@@ -5,7 +5,7 @@
 //! type, and blocks are added up in `f64`, so the rounding error does not grow with the number of rows. Chunks are
 //! combined in order.
 
-use super::pointwise::stream;
+use super::pointwise::{ask, load};
 use crate::memory::{Buffer, Scratch};
 use crate::simd::{self, Kernel, Simd};
 use crate::{Element, Shape, Tensor, threads};
@@ -18,6 +18,9 @@ pub(crate) trait Terms<T: Element, const K: usize>: Copy + Send + Sync {
     /// The quantities of `n <= LANES` elements from element `at` on, which lie in column `column` and the following;
     /// 0 in the other lanes. Implementations are `#[inline(always)]`.
     fn terms<S: Simd<T>>(self, simd: S, at: usize, column: usize, n: usize) -> [S::V; K];
+
+    /// Asks for the memory in which the quantities of element `at` lie, if there is one. Implementations are `#[inline(always)]`.
+    fn ask<S: Simd<T>>(self, simd: S, at: usize);
 }
 
 /// A matrix's elements.
@@ -27,7 +30,12 @@ pub(crate) struct Values<'a, T>(pub &'a [T]);
 impl<T: Element> Terms<T, 1> for Values<'_, T> {
     #[inline(always)]
     fn terms<S: Simd<T>>(self, simd: S, at: usize, _: usize, n: usize) -> [S::V; 1] {
-        [stream(simd, self.0, at, n)]
+        [load(simd, self.0, at, n)]
+    }
+
+    #[inline(always)]
+    fn ask<S: Simd<T>>(self, simd: S, at: usize) {
+        ask(simd, self.0, at);
     }
 }
 
@@ -38,7 +46,13 @@ pub(crate) struct Products<'a, T>(pub &'a [T], pub &'a [T]);
 impl<T: Element> Terms<T, 1> for Products<'_, T> {
     #[inline(always)]
     fn terms<S: Simd<T>>(self, simd: S, at: usize, _: usize, n: usize) -> [S::V; 1] {
-        [simd.mul(stream(simd, self.0, at, n), stream(simd, self.1, at, n))]
+        [simd.mul(load(simd, self.0, at, n), load(simd, self.1, at, n))]
+    }
+
+    #[inline(always)]
+    fn ask<S: Simd<T>>(self, simd: S, at: usize) {
+        ask(simd, self.0, at);
+        ask(simd, self.1, at);
     }
 }
 
@@ -218,8 +232,13 @@ fn add_rows<T: Element, S: Simd<T>, const K: usize, const R: usize>(
     columns: usize,
     sums: &mut [T],
 ) {
+    // The next four rows are read a row's length apart again, so that a page ahead of one may lie in another of these four.
+    let ahead = (4 * columns).max(S::PAGE);
     for c in (0..columns).step_by(S::LANES) {
         let (at, n) = (at + c, S::LANES.min(columns - c));
+        for row in 0..R {
+            f.ask(simd, at + row * columns + ahead);
+        }
         let mut terms = f.terms(simd, at, c, n);
         if R == 4 {
             let second = f.terms(simd, at + columns, c, n);
@@ -255,7 +274,9 @@ impl<T: Element, F: Terms<T, 1>> Kernel<T> for Rows<'_, F> {
                 let end = columns.min(first + BLOCK * S::LANES);
                 let mut total = simd.splat(T::ZERO);
                 for c in (first..end).step_by(S::LANES) {
-                    let [x] = f.terms(simd, start + row * columns + c, c, S::LANES.min(end - c));
+                    let at = start + row * columns + c;
+                    f.ask(simd, at + S::PAGE);
+                    let [x] = f.terms(simd, at, c, S::LANES.min(end - c));
                     total = simd.add(total, x);
                 }
                 *sum += simd.reduce_add(total).to_f64();

@@ -29,6 +29,12 @@ pub(crate) fn stream<T: Element, S: Simd<T>>(simd: S, src: &[T], at: usize, n: u
     load(simd, src, at, n)
 }
 
+/// Asks for the line of element `at` of a slice, which may have none.
+#[inline(always)]
+pub(crate) fn ask<T: Element, S: Simd<T>>(simd: S, slice: &[T], at: usize) {
+    simd.prefetch(slice.as_ptr().wrapping_add(at));
+}
+
 /// The counterpart of [`load`].
 #[inline(always)]
 pub(crate) fn store<T: Element, S: Simd<T>>(simd: S, v: S::V, dst: &mut [T], at: usize, n: usize) {

@@ -54,6 +54,8 @@ pub trait Simd<T: Element>: Copy + Send + Sync + 'static {
     const LANES: usize;
     /// The elements in a cache line.
     const LINE: usize = 64 / size_of::<T>();
+    /// The elements in a page of memory.
+    const PAGE: usize = 4096 / size_of::<T>();
     /// Rows of the register tile in matrix products.
     const TILE_ROWS: usize;
     /// Registers that there are at least.
@@ -154,8 +156,7 @@ pub trait Simd<T: Element>: Copy + Send + Sync + 'static {
     /// fetching stops at the end of a page, and sums over tensors that no cache holds took twice as long without.
     #[inline(always)]
     fn ask_ahead(self, slice: &[T], at: usize) {
-        const PAGE: usize = 4096;
-        self.prefetch(slice.as_ptr().wrapping_add(at).wrapping_byte_add(PAGE));
+        self.prefetch(slice.as_ptr().wrapping_add(at + Self::PAGE));
     }
     /// a + b
     fn add(self, a: Self::V, b: Self::V) -> Self::V;

@@ -6,7 +6,7 @@ use super::{Lanes, Recompute};
 use crate::memory::Buffer;
 use crate::ops::activation::Activation;
 use crate::ops::columns::{Terms, column_sums};
-use crate::ops::pointwise::{load, store, stream};
+use crate::ops::pointwise::{ask, load, store, stream};
 use crate::simd::{Kernel, Simd};
 use crate::{Element, Tensor};
 
@@ -77,21 +77,30 @@ impl<'a, T: Element> Gradient<'a, T> {
     /// g and x − mean of `n` elements from `at` on, in column `c` and the following, from dy.
     #[inline(always)]
     fn at<S: Simd<T>>(&self, simd: S, dy: S::V, at: usize, c: usize, n: usize) -> (S::V, S::V) {
-        let centred = self.columns.centre(simd, stream(simd, self.x, at, n), c, n);
+        let centred = self.columns.centre(simd, load(simd, self.x, at, n), c, n);
         let Some(Activated { activation, recompute }) = self.activation else {
             return (dy, centred);
         };
         let saved = match recompute {
-            Saved::Output(y) => stream(simd, y, at, n),
+            Saved::Output(y) => load(simd, y, at, n),
             Saved::Normalized | Saved::Residual(_) => {
                 let mut v = self.columns.transform(simd, centred, c, n);
                 if let Saved::Residual(residual) = recompute {
-                    v = simd.add(v, stream(simd, residual, at, n));
+                    v = simd.add(v, load(simd, residual, at, n));
                 }
                 if activation.saves_output() { activation.activate(simd, v) } else { v }
             }
         };
         (activation.differentiate(simd, saved, dy), centred)
+    }
+
+    /// Asks for the memory that [`at`](Self::at) reads of element `at`, if there is one.
+    #[inline(always)]
+    fn ask<S: Simd<T>>(&self, simd: S, at: usize) {
+        ask(simd, self.x, at);
+        if let Some(Activated { recompute: Saved::Output(other) | Saved::Residual(other), .. }) = self.activation {
+            ask(simd, other, at);
+        }
     }
 }
 
@@ -105,8 +114,14 @@ pub(super) struct Summed<'a, T: Element> {
 impl<T: Element> Terms<T, 2> for Summed<'_, T> {
     #[inline(always)]
     fn terms<S: Simd<T>>(self, simd: S, at: usize, column: usize, n: usize) -> [S::V; 2] {
-        let (g, centred) = self.g.at(simd, stream(simd, self.dy, at, n), at, column, n);
+        let (g, centred) = self.g.at(simd, load(simd, self.dy, at, n), at, column, n);
         [g, simd.mul(g, centred)]
+    }
+
+    #[inline(always)]
+    fn ask<S: Simd<T>>(self, simd: S, at: usize) {
+        self.g.ask(simd, at);
+        ask(simd, self.dy, at);
     }
 }
 
@@ -127,6 +142,7 @@ impl<T: Element> Kernel<T> for Store<'_, T> {
         for start in (0..out.len()).step_by(columns) {
             for c in (0..columns).step_by(S::LANES) {
                 let (at, n) = (start + c, S::LANES.min(columns - c));
+                g.ask(simd, at + S::PAGE);
                 simd.ask_ahead(out, at);
                 let dy = stream(simd, dy.unwrap_or(out), at, n);
                 store(simd, g.at(simd, dy, at, c, n).0, out, at, n);
@@ -178,6 +194,7 @@ impl<T: Element> Kernel<T> for Through<'_, T> {
         for start in (0..dx.len()).step_by(columns) {
             for c in (0..columns).step_by(S::LANES) {
                 let (at, n) = (start + c, S::LANES.min(columns - c));
+                g.ask(simd, at + S::PAGE);
                 simd.ask_ahead(dx, at);
                 let dy = stream(simd, dy.unwrap_or(dx), at, n);
                 let (g_here, centred) = g.at(simd, dy, at, c, n);

@@ -2,7 +2,7 @@
 
 use crate::memory::Buffer;
 use crate::ops::columns::{Terms, chunk_sums, rounded, rows_per_chunk};
-use crate::ops::pointwise::{load, stream};
+use crate::ops::pointwise::{ask, load};
 use crate::simd::Simd;
 use crate::{Element, Error, Result, Tensor, threads};
 
@@ -90,7 +90,12 @@ struct Differences<'a, T> {
 impl<T: Element> Terms<T, 2> for Differences<'_, T> {
     #[inline(always)]
     fn terms<S: Simd<T>>(self, simd: S, at: usize, column: usize, n: usize) -> [S::V; 2] {
-        let d = simd.sub(stream(simd, self.x, at, n), load(simd, self.centre, column, n));
+        let d = simd.sub(load(simd, self.x, at, n), load(simd, self.centre, column, n));
         [d, simd.mul(d, d)]
+    }
+
+    #[inline(always)]
+    fn ask<S: Simd<T>>(self, simd: S, at: usize) {
+        ask(simd, self.x, at);
     }
 }
