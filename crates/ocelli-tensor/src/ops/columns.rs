@@ -19,7 +19,8 @@ pub(crate) trait Terms<T: Element, const K: usize>: Copy + Send + Sync {
     /// 0 in the other lanes. Implementations are `#[inline(always)]`.
     fn terms<S: Simd<T>>(self, simd: S, at: usize, column: usize, n: usize) -> [S::V; K];
 
-    /// Asks for the memory in which the quantities of element `at` lie, if there is one. Implementations are `#[inline(always)]`.
+    /// Asks for the memory that [`terms`](Self::terms) reads of element `at`, if there is one. Implementations are
+    /// `#[inline(always)]`.
     fn ask<S: Simd<T>>(self, simd: S, at: usize);
 }
 
@@ -232,8 +233,9 @@ fn add_rows<T: Element, S: Simd<T>, const K: usize, const R: usize>(
     columns: usize,
     sums: &mut [T],
 ) {
-    // The next four rows are read a row's length apart again, so that a page ahead of one may lie in another of these four.
-    let ahead = (4 * columns).max(S::PAGE);
+    // A page ahead of one of four rows may lie in another of them, unless they are much longer than a page: then it is in the same
+    // one but for its end, and the row behind the four would be so far away that it had left the caches before it is read.
+    let ahead = if columns <= 4 * S::PAGE { (4 * columns).max(S::PAGE) } else { S::PAGE };
     for c in (0..columns).step_by(S::LANES) {
         let (at, n) = (at + c, S::LANES.min(columns - c));
         for row in 0..R {

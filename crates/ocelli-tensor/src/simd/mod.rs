@@ -141,13 +141,14 @@ pub trait Simd<T: Element>: Copy + Send + Sync + 'static {
     #[inline(always)]
     fn prefetch(self, _src: *const T) {}
     /// As [`prefetch`](Self::prefetch), into the first-level cache too where registers hold a line. Kernels that ask for a line
-    /// every few multiply-adds wait less for these: a depthwise 7×7 convolution takes a fifth less time. Registers of half a line
-    /// load from the second-level cache twice as often, and need the first one's buffers for that.
+    /// every few multiply-adds wait less for these: a depthwise 7×7 convolution takes a fifth less time. With registers of half a
+    /// line they are faster with the second-level cache alone.
     #[inline(always)]
     fn prefetch_near(self, src: *const T) {
         self.prefetch(src);
     }
-    /// As [`prefetch`](Self::prefetch), for writing: what other processors have of the line they give up.
+    /// Asks for the line of `dst`, which may be any pointer, to be brought where it can be written: what other processors have of
+    /// it they give up.
     #[inline(always)]
     fn prefetch_to_write(self, dst: *const T) {
         self.prefetch(dst);

@@ -22,10 +22,11 @@ impl<T: Element> Next<T> {
     #[inline(always)]
     pub fn new(windows: &Windows<'_, T>, channels: &Channels, vectors: &Range<usize>, below: *const T) -> Self {
         let [outputs, inputs] = channels.of(vectors);
+        let even = channels.inputs == channels.outputs;
         Next {
-            ahead: Lines::new(windows.first_ahead(), inputs, windows.pixel),
-            below: Lines::new(below, outputs, channels.outputs),
-            even: channels.inputs == channels.outputs,
+            ahead: Lines::new(windows.first_ahead(), inputs, windows.pixel, even),
+            below: Lines::new(below, outputs, channels.outputs, true),
+            even,
         }
     }
 
@@ -48,10 +49,11 @@ impl<T: Element> Next<T> {
 
 /// The lines of memory that hold some channels of successive pixels.
 ///
-/// If a task has all channels, registers take them in the order of memory, whichever their own are: the processor then fetches
-/// them of its own accord too, into the second-level cache, and the few buffers for lines on their way to the first are free
-/// sooner. Others take those of their own channels.
+/// If a task has all channels that the pixels hold, registers take them in the order of memory, whichever their own are: the
+/// processor then fetches them of its own accord too, into the second-level cache, and the few buffers for lines on their way to
+/// the first are free sooner. Others take those of their own channels.
 struct Lines<T> {
+    /// Where they begin or, if they are not taken in order, where channel 0 of the first pixel is.
     first: *const T,
     /// Elements from a pixel to the next.
     pixel: usize,
@@ -59,9 +61,12 @@ struct Lines<T> {
 }
 
 impl<T: Element> Lines<T> {
+    /// `channels` of pixels from `first` on. They `may` be taken in order if all of them are to be asked for by as many registers
+    /// as hold them.
     #[inline(always)]
-    fn new(first: *const T, channels: Range<usize>, pixel: usize) -> Self {
-        Lines { first, pixel, in_order: channels.len() == pixel }
+    fn new(first: *const T, channels: Range<usize>, pixel: usize, may: bool) -> Self {
+        let in_order = may && channels.len() == pixel;
+        Lines { first: if in_order { first.wrapping_add(channels.start) } else { first }, pixel, in_order }
     }
 
     /// A register's in tile `i`, for which each asks for what a register has of `pixels` pixels. (Of an odd number of registers

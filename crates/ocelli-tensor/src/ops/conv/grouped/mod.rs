@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! task:    a band of rows × a block of registers    enough of them for every thread, cut by shape alone
-//!   row:     one row of the output
+//!   row:     one row of the output, of all the block's registers or, if no cache holds the images, of some at a time
 //!     tile:    up to 7, 8 or 14 pixels of it           window columns outside of the image are skipped
 //!       register:  16 channels, say, of all the tile's pixels; their weights lie in one run
 //!         each kernel row, each channel of a group: its taps' weights in registers, and every input pixel under the
@@ -161,8 +161,10 @@ fn gather<T: Element>(
                     continue;
                 }
                 let at = (row * width + grid.target_offset[1]) * channels.outputs;
-                // Each pass asks for a part of the next row that it writes to.
-                let part = grid.target_offset[1] * (width / grid.target_step[1]);
+                // Passes that share a row each ask for as many pixels of the row a step further down as they write: those behind
+                // the pixels of the passes before.
+                let (offset, step) = (grid.target_offset[1], grid.target_step[1]);
+                let part = offset * (width / step) + offset.min(width % step);
                 let below = ((row + grid.target_step[0]) * width + part) * channels.outputs;
                 let means_at = row * channels.outputs;
                 let row = Row {

@@ -77,7 +77,7 @@ impl<T: Element, R: Read, const K: usize, const STEP: usize> Kernel<T> for Tiles
 
 impl<T: Element, R: Read, const K: usize, const STEP: usize> Tiles<'_, T, R, K, STEP> {
     /// The row in tiles of windows that have a kernel of their own. What does not depend on the register is found before, for
-    /// all of them.
+    /// all that take the tile together.
     #[inline(always)]
     fn tiles<S: Simd<T>, const PIXELS: usize>(&self, simd: S) {
         let row = &self.row;
@@ -87,7 +87,7 @@ impl<T: Element, R: Read, const K: usize, const STEP: usize> Tiles<'_, T, R, K, 
         let next = Next::new(windows, channels, &row.vectors, row.below);
         let registers = &channels.vectors[row.vectors.clone()];
         let mut earlier = 0;
-        for registers in registers.chunks(windows.run::<S>(registers.len())) {
+        for registers in registers.chunks(windows.together::<S>(registers.len())) {
             for i in 0..windows.tiles::<PIXELS>() {
                 let tile = windows.tile::<PIXELS>(i);
                 let first = windows.column(&tile);
@@ -140,9 +140,9 @@ impl<T: Element, R: Read, const K: usize, const STEP: usize> Tiles<'_, T, R, K, 
     ) -> [S::V; PIXELS] {
         let Tiles { row: Row { windows, filters, .. }, read } = self;
         let (pixel, depth) = (windows.pixel, if R::SINGLE { 1 } else { filters.channels.depth });
-        // Lines asked for to be written go to the first-level cache, whose buffers registers of half a line need themselves. Of
-        // what is near, other processors may have written some last.
-        let takes = S::LANES == S::LINE || windows.ahead.is_none();
+        // Asking to write brings a line to the first-level cache, whose buffers registers of half a line need themselves. It is
+        // worth that only where another processor may have written the line last: near by.
+        let for_writing = S::LANES == S::LINE || windows.ahead.is_none();
         let mut acc = [simd.splat(T::ZERO); PIXELS];
         let mut filter = filter.wrapping_add(windows.inside.start * depth * K * S::LANES);
         for _ in windows.inside.clone() {
@@ -160,8 +160,8 @@ impl<T: Element, R: Read, const K: usize, const STEP: usize> Tiles<'_, T, R, K, 
                             for _ in 0..STEP * STEP {
                                 simd.prefetch_near(ahead.next());
                             }
-                            if takes {
-                                simd.prefetch_to_write(below.next().cast_mut());
+                            if for_writing {
+                                simd.prefetch_to_write(below.next());
                             } else {
                                 simd.prefetch(below.next());
                             }

@@ -72,7 +72,7 @@ impl<T: Element, R: Read, const K: usize, const STEP: usize> Tiles<'_, T, R, K, 
         let registers = &row.channels.vectors[row.vectors.clone()];
         let size = row.size::<S>();
         let (mut sums, mut earlier) = (row.sums, 0);
-        for registers in registers.chunks(windows.run::<S>(registers.len())) {
+        for registers in registers.chunks(windows.together::<S>(registers.len())) {
             for i in 0..windows.tiles::<PIXELS>() {
                 let tile = windows.tile::<PIXELS>(i);
                 let first = windows.column(&tile);

@@ -17,8 +17,8 @@ pub const FOURTEEN: usize = 14;
 /// Elements of images from which on tiles fetch ahead.
 pub const LARGE: usize = 1 << 20;
 
-/// Registers of half a line that take all tiles of a row in turn.
-const RUN: usize = 8;
+/// Registers of less than a line that take all tiles of a row before the next ones do.
+const TOGETHER: usize = 8;
 
 /// The windows under one row of outputs.
 pub struct Windows<'a, T> {
@@ -77,14 +77,14 @@ impl<'a, T> Windows<'a, T> {
         (self.image.wrapping_add(self.y.wrapping_add_signed(first) * pitch), apart * pitch)
     }
 
-    /// How many of the registers take all tiles of the row before the next ones do. If images are too
-    /// large for the nearer caches, few of half a line: the columns that tiles share, weights and sums stay in the first cache.
+    /// How many of the registers take all tiles of the row before the next ones do: few of less than a line, if the images are
+    /// too large for the nearer caches. The columns that tiles share, weights and sums stay in the first cache.
     #[inline(always)]
-    pub fn run<S: Simd<T>>(&self, registers: usize) -> usize
+    pub fn together<S: Simd<T>>(&self, registers: usize) -> usize
     where
         T: Element,
     {
-        if S::LANES < S::LINE && self.ahead.is_some() { RUN } else { registers.max(1) }
+        if S::LANES < S::LINE && self.ahead.is_some() { TOGETHER } else { registers.max(1) }
     }
 
     /// The image column of the first window of a tile's first tap.
