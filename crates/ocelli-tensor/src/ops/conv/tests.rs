@@ -202,7 +202,8 @@ fn narrow_groups_of_large_images_match_the_reference() {
     ] {
         let window = Window::square(kernel).stride(stride).padding(kernel / 2);
         let case = case(2, size, channels, channels, groups, window);
-        assert!(case.x::<f32>().len() >= 1 << 20);
+        let larger = if size[0] < 127 { case.x::<f32>() } else { case.dy() };
+        assert!(larger.len() >= 1 << 20);
         check::<f32>(&case, 5e-7);
     }
 }
