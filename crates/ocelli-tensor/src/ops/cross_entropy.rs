@@ -86,7 +86,7 @@ impl<T: Element> Kernel<T> for Forward<'_, T> {
         for (i, (&target, loss)) in targets.iter().zip(losses).enumerate() {
             let row = i * columns..(i + 1) * columns;
             let (x, y) = (&x[row.clone()], &mut y[row]);
-            let (max, sum) = exponentials(simd, x, y);
+            let (max, sum) = exponentials::<T, S, true>(simd, x, y);
             multiply(simd, y, T::from_f64(1.0 / sum));
             let log_sum = sum.ln();
             *loss = (1.0 - label_smoothing) * (log_sum + max.to_f64() - x[target as usize].to_f64());

@@ -71,11 +71,12 @@ impl<T: Element> Kernel<T> for Forward<'_, T> {
         let Forward { log, columns, x, y } = self;
         for start in (0..y.len()).step_by(columns) {
             let (x, y) = (&x[start..start + columns], &mut y[start..start + columns]);
-            let (max, sum) = exponentials(simd, x, y);
             if !log {
+                let (_, sum) = exponentials::<T, S, true>(simd, x, y);
                 multiply(simd, y, T::from_f64(1.0 / sum));
                 continue;
             }
+            let (max, sum) = exponentials::<T, S, false>(simd, x, y);
             let (max, log_sum) = (simd.splat(max), simd.splat(T::from_f64(sum.ln())));
             for c in (0..columns).step_by(S::LANES) {
                 let n = S::LANES.min(columns - c);
@@ -85,28 +86,40 @@ impl<T: Element> Kernel<T> for Forward<'_, T> {
     }
 }
 
-/// y = e^(x − max x) for one row; returns max x and Σ y.
+/// Of one row max x and Σ e^(x − max x), whose terms are y if they are `KEPT`.
 #[inline(always)]
-pub(crate) fn exponentials<T: Element, S: Simd<T>>(simd: S, x: &[T], y: &mut [T]) -> (T, f64) {
+pub(crate) fn exponentials<T: Element, S: Simd<T>, const KEPT: bool>(simd: S, x: &[T], y: &mut [T]) -> (T, f64) {
     let max = maximum(simd, x);
     let largest = simd.splat(max);
     let mut totals = [simd.splat(T::ZERO); 2];
     let (mut xs, mut ys) = (x.chunks_exact(2 * S::LANES), y.chunks_exact_mut(2 * S::LANES));
     for (x, y) in (&mut xs).zip(&mut ys) {
         for (r, total) in totals.iter_mut().enumerate() {
-            let e = math::exp(simd, simd.sub(simd.load(&x[r * S::LANES..]), largest));
-            simd.ask_ahead(y, r * S::LANES);
-            simd.store(e, &mut y[r * S::LANES..]);
+            let at = r * S::LANES;
+            // Here rather than for the maximum, which would ask faster than memory answers.
+            simd.ask_ahead(x, at);
+            simd.ask_ahead(y, at);
+            let e = exp_below(simd, simd.load(&x[at..]), largest);
+            if KEPT {
+                simd.store(e, &mut y[at..]);
+            }
             *total = simd.add(*total, e);
         }
     }
     let (x, y) = (xs.remainder(), ys.into_remainder());
     for c in (0..x.len()).step_by(S::LANES) {
         let n = S::LANES.min(x.len() - c);
-        store(simd, math::exp(simd, simd.sub(load(simd, x, c, n), largest)), y, c, n);
+        store(simd, exp_below(simd, load(simd, x, c, n), largest), y, c, n);
     }
     let rest: f64 = y.iter().map(|y| y.to_f64()).sum();
     (max, simd.reduce_add(simd.add(totals[0], totals[1])).to_f64() + rest)
+}
+
+/// e^(x − largest)
+#[inline(always)]
+fn exp_below<T: Element, S: Simd<T>>(simd: S, x: S::V, largest: S::V) -> S::V {
+    // A NaN is the second operand, which `min` returns.
+    math::inverse_exp(simd, simd.min(simd.splat(math::most()), simd.sub(largest, x)))
 }
 
 /// max x. (Four at once: one maximum after the other would wait for each.)
@@ -116,7 +129,6 @@ fn maximum<T: Element, S: Simd<T>>(simd: S, x: &[T]) -> T {
     let mut quads = x.chunks_exact(4 * S::LANES);
     for quad in &mut quads {
         for (r, largest) in largest.iter_mut().enumerate() {
-            simd.ask_ahead(quad, r * S::LANES);
             *largest = simd.max(simd.load(&quad[r * S::LANES..]), *largest);
         }
     }

@@ -136,11 +136,8 @@ impl Simd<f32> for Avx2 {
         }
     }
     #[inline(always)]
-    fn scale_exp2(self, a: __m256, n: __m256) -> __m256 {
-        unsafe {
-            let biased = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
-            _mm256_mul_ps(a, _mm256_castsi256_ps(_mm256_slli_epi32::<23>(biased)))
-        }
+    fn scale_exp2(self, a: __m256, power: __m256) -> __m256 {
+        unsafe { _mm256_mul_ps(a, _mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_castps_si256(power)))) }
     }
     #[inline(always)]
     fn spread(self, v: __m256, group: usize, i: usize) -> __m256 {

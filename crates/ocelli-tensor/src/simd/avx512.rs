@@ -5,6 +5,7 @@ use std::arch::x86_64::*;
 use half::f16;
 
 use super::avx2::prefetch_to_write;
+use super::math::power_zero;
 use super::{Kernel, Simd};
 
 /// Proof that the processor has AVX-512 F, DQ, BW and VL, AVX2 and FMA.
@@ -144,8 +145,8 @@ impl Simd<f32> for Avx512 {
         }
     }
     #[inline(always)]
-    fn scale_exp2(self, a: __m512, n: __m512) -> __m512 {
-        unsafe { _mm512_scalef_ps(a, n) }
+    fn scale_exp2(self, a: __m512, power: __m512) -> __m512 {
+        unsafe { _mm512_scalef_ps(a, _mm512_sub_ps(power, _mm512_set1_ps(power_zero::<f32>()))) }
     }
     #[inline(always)]
     fn spread(self, v: __m512, group: usize, i: usize) -> __m512 {

@@ -197,8 +197,8 @@ pub trait Simd<T: Element>: Copy + Send + Sync + 'static {
         }
         self.load(&lanes)
     }
-    /// a · 2ⁿ for integral n, where 2ⁿ is a normal number.
-    fn scale_exp2(self, a: Self::V, n: Self::V) -> Self::V;
+    /// a · 2ⁿ for integral n, given as n + [`math::power_zero`], where 2ⁿ is a normal number.
+    fn scale_exp2(self, a: Self::V, power: Self::V) -> Self::V;
     /// Lane `i` of each run of `group` lanes, in all lanes of that run; `group` divides `LANES`.
     #[inline(always)]
     fn spread(self, v: Self::V, group: usize, i: usize) -> Self::V {

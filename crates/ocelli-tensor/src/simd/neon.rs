@@ -105,11 +105,8 @@ impl Simd<f32> for Neon {
         unsafe { vbslq_f32(vcgtq_f32(a, b), yes, no) }
     }
     #[inline(always)]
-    fn scale_exp2(self, a: float32x4_t, n: float32x4_t) -> float32x4_t {
-        unsafe {
-            let biased = vaddq_s32(vcvtq_s32_f32(n), vdupq_n_s32(127));
-            vmulq_f32(a, vreinterpretq_f32_s32(vshlq_n_s32::<23>(biased)))
-        }
+    fn scale_exp2(self, a: float32x4_t, power: float32x4_t) -> float32x4_t {
+        unsafe { vmulq_f32(a, vreinterpretq_f32_s32(vshlq_n_s32::<23>(vreinterpretq_s32_f32(power)))) }
     }
     #[inline(always)]
     fn zip(self, a: float32x4_t, b: float32x4_t) -> [float32x4_t; 2] {

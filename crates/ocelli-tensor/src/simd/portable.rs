@@ -9,7 +9,7 @@ use super::Simd;
 pub(super) struct Portable;
 
 macro_rules! portable {
-    ($t:ident, $v:ident, $int:ident, $lanes:literal, $bias:literal, $mantissa:literal) => {
+    ($t:ident, $v:ident, $lanes:literal, $mantissa:literal) => {
         impl Simd<$t> for Portable {
             type V = $v;
             const LANES: usize = $lanes;
@@ -79,9 +79,8 @@ macro_rules! portable {
                 a.simd_gt(b).select(yes, no)
             }
             #[inline(always)]
-            fn scale_exp2(self, a: $v, n: $v) -> $v {
-                let exponents = n.to_array().map(|n| (n as $int + $bias) << $mantissa);
-                a * $v::from(exponents.map(|e| $t::from_bits(e as _)))
+            fn scale_exp2(self, a: $v, power: $v) -> $v {
+                a * $v::from(power.to_array().map(|power| $t::from_bits(power.to_bits() << $mantissa)))
             }
             #[inline(always)]
             fn reduce_add(self, v: $v) -> $t {
@@ -95,5 +94,5 @@ macro_rules! portable {
     };
 }
 
-portable!(f32, f32x8, i32, 8, 127, 23);
-portable!(f64, f64x4, i64, 4, 1023, 52);
+portable!(f32, f32x8, 8, 23);
+portable!(f64, f64x4, 4, 52);

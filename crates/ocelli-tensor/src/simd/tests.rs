@@ -32,8 +32,9 @@ impl<T: Element> Kernel<T> for Lanes<'_, T> {
         push("select", simd.select_gt(va, vb, vb, va), &|i| if at(i) > bt(i) { bt(i) } else { at(i) }, n);
         let bytes: [u8; 17] = std::array::from_fn(|i| 253 + (i % 3) as u8);
         push("keep", simd.keep_where(va, &bytes, 254), &|i| if i % 3 == 1 { at(i) } else { 0.0 }, n);
+        let zero = simd.splat(math::power_zero());
         let powers = simd.load(&a.iter().map(|x| T::from_f64(x.to_f64().round())).collect::<Vec<_>>());
-        push("scale_exp2", simd.scale_exp2(vb, powers), &|i| bt(i) * at(i).round().exp2(), n);
+        push("scale_exp2", simd.scale_exp2(vb, simd.add(powers, zero)), &|i| bt(i) * at(i).round().exp2(), n);
         push("exp", math::exp(simd, va), &|i| at(i).exp(), n);
         push("sigmoid", math::sigmoid(simd, va), &|i| 1.0 / (1.0 + (-at(i)).exp()), n);
         let [lower, upper] = simd.zip(va, vb);
@@ -130,27 +131,33 @@ fn halves_are_widened_exactly() {
 }
 
 #[test]
-fn sigmoids_are_as_exact_as_they_say() {
-    struct Sigmoids<'a>(&'a mut [f32]);
-    impl Kernel<f32> for Sigmoids<'_> {
+fn short_exponentials_and_sigmoids_are_as_exact_as_they_say() {
+    struct Both<'a>(&'a mut [f32], &'a mut [f32]);
+    impl Kernel<f32> for Both<'_> {
         type Output = ();
         #[inline(always)]
         fn run<S: Simd<f32>>(self, simd: S) {
-            for x in self.0.chunks_mut(S::LANES) {
-                simd.store_partial(math::sigmoid(simd, simd.load_partial(x)), x);
+            for (x, y) in self.0.chunks_mut(S::LANES).zip(self.1.chunks_mut(S::LANES)) {
+                simd.store_partial(math::inverse_exp(simd, simd.load_partial(x)), x);
+                simd.store_partial(math::sigmoid(simd, simd.load_partial(y)), y);
             }
         }
     }
-    for (reach, fused, other) in [(20.0, 5.0, 10.0), (87.0, 12.0, 36.0)] {
+    for (reach, exponentials, sigmoids) in
+        [(5.0, [2.0, 4.0], [5.0, 10.0]), (20.0, [4.0, 10.0], [5.0, 10.0]), (87.0, [12.0, 36.0], [12.0, 36.0])]
+    {
         let input: Vec<f32> = (0..400_001).map(|i| (i as f32 / 200_000.0 - 1.0) * reach).collect();
         for &isa in available() {
-            let most = if isa == Isa::Portable { other } else { fused };
-            let mut output = input.clone();
-            f32::dispatch_on(isa, Sigmoids(&mut output));
-            for (&x, y) in input.iter().zip(output) {
-                let exact = 1.0 / (1.0 + f64::from(-x).exp());
-                let error = (f64::from(y) - exact).abs() / exact;
-                assert!(error <= most * f64::from(f32::EPSILON), "{isa:?}: {x} is off by {error:e}");
+            let of_isa = |[fused, other]: [f64; 2]| if isa == Isa::Portable { other } else { fused };
+            let (mut exp, mut sigmoid) = (input.clone(), input.clone());
+            f32::dispatch_on(isa, Both(&mut exp, &mut sigmoid));
+            for ((&x, e), y) in input.iter().zip(exp).zip(sigmoid) {
+                let exact = f64::from(-x).exp();
+                for (got, exact, most) in [(e, exact, of_isa(exponentials)), (y, 1.0 / (1.0 + exact), of_isa(sigmoids))]
+                {
+                    let error = (f64::from(got) - exact).abs() / exact;
+                    assert!(error <= most * f64::from(f32::EPSILON), "{isa:?}: {x} is off by {error:e}");
+                }
             }
         }
     }
