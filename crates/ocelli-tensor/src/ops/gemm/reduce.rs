@@ -204,7 +204,7 @@ impl<T: Element> Kernel<T> for Tiles<'_, T> {
     fn run<S: Simd<T>>(self, simd: S) {
         let this = self.0;
         let (count, m, n) = (this.count, this.m, this.n);
-        let (a_width, b_width) = (S::TILE_ROWS.next_multiple_of(S::LANES), S::LANES * S::TILE_VECTORS);
+        let (a_width, b_width) = (strip::a_width::<T, S>(), S::LANES * S::TILE_VECTORS);
         let (tiles, columns) = (m.div_ceil(S::TILE_ROWS), n.div_ceil(b_width));
         let few_rows = 2 * S::TILE_ROWS < S::LINE;
         let copies = columns >= COPY_COLUMNS && (this.a_apart * size_of::<T>()).is_multiple_of(FAR_APART);
@@ -250,29 +250,27 @@ impl<T: Element> Kernel<T> for Tiles<'_, T> {
                     b_ahead = Ahead::new::<S>(b_rows, next, b_calls);
                 }
                 // A whole strip of one line is filled by the first tile on its way. (Strips of two lines take longer so.)
-                let fills = tap == 0 && !in_place;
-                let on_the_way = b_width == S::LINE && fills && live == b_width;
+                let fills_b = tap == 0 && !in_place;
+                let on_the_way = fills_b && live == S::LINE && b_width == S::LINE;
                 let strip_of_b = b_strip.as_mut_ptr();
-                if fills && !on_the_way {
-                    for p in 0..count {
-                        // SAFETY: B has `count` rows, of which `live` elements are left from `column` on, and so has the strip.
-                        unsafe { copy_row(simd, b.add(p * this.b_stride), live, strip_of_b.add(p * b_width)) };
-                    }
+                if fills_b && !on_the_way {
+                    // SAFETY: B has `count` rows, of which `live` elements are left from `column` on, and so has the strip.
+                    unsafe { copy(simd, b_rows, column..column + live, strip_of_b, b_width) };
                 }
                 for t in 0..tiles {
                     let (start, rows) = (starts[t], starts[t + 1] - starts[t]);
-                    if copies && i == 0 {
-                        let (live, strip) = (a_width.min(m - start), a_copies.wrapping_add(t * strip));
-                        for p in 0..count {
-                            // SAFETY: there are `count` sources of m elements, and as many rows in a strip.
-                            unsafe {
-                                let source = *sources.as_ptr().add(p);
-                                copy_row(simd, source.add(start), live, strip.add(p * a_width));
-                            }
-                        }
-                    }
-                    let (a, a_from) = if copies { (&*copied, t * strip) } else { (sources, start) };
                     let copies_b = on_the_way && t == 0;
+                    // So are A's, but the first, whose tile may be copying B, those of low tiles, and what would be read behind a row.
+                    let fills_a = copies && i == 0;
+                    let whole_a = rows + 1 >= S::TILE_ROWS && start + a_width <= m;
+                    let copies_a = fills_a && t > 0 && whole_a && b_width == S::LINE;
+                    let strip_of_a = a_copies.wrapping_add(t * strip);
+                    if fills_a && !copies_a {
+                        let live = start..m.min(start + a_width);
+                        // SAFETY: there are `count` sources of m elements, and as many rows in a strip.
+                        unsafe { copy(simd, sources, live, strip_of_a, a_width) };
+                    }
+                    let (a, a_from) = if copies && !copies_a { (&*copied, t * strip) } else { (sources, start) };
                     let lies = in_place || copies_b;
                     let c = this.c.wrapping_add(tap * this.c_tap);
                     let c_next = match t + 1 {
@@ -293,6 +291,7 @@ impl<T: Element> Kernel<T> for Tiles<'_, T> {
                             a_from,
                             b: if lies { b } else { strip_of_b.cast_const() },
                             b_stride: if lies { this.b_stride } else { b_width },
+                            a_copy: strip_of_a,
                             b_copy: strip_of_b,
                             count,
                             live,
@@ -302,13 +301,15 @@ impl<T: Element> Kernel<T> for Tiles<'_, T> {
                             first: this.first,
                         };
                         let vectors = live.div_ceil(S::LANES);
-                        with_tile!(S, rows, vectors, |R, V| if V == S::TILE_VECTORS
-                            && V * S::LANES == S::LINE
-                            && copies_b
-                        {
-                            strip::reduce::<T, S, R, V, true>(simd, &strip, &mut ahead)
-                        } else {
-                            strip::reduce::<T, S, R, V, false>(simd, &strip, &mut ahead)
+                        with_tile!(S, rows, vectors, |R, V| {
+                            let may_copy = V == S::TILE_VECTORS && V * S::LANES == S::LINE;
+                            if may_copy && copies_b {
+                                strip::reduce::<T, S, R, V, false, true>(simd, &strip, &mut ahead)
+                            } else if may_copy && R + 1 >= S::TILE_ROWS && copies_a {
+                                strip::reduce::<T, S, R, V, true, false>(simd, &strip, &mut ahead)
+                            } else {
+                                strip::reduce::<T, S, R, V, false, false>(simd, &strip, &mut ahead)
+                            }
                         });
                     }
                     *if of_b { &mut b_ahead } else { &mut a_ahead } = ahead;
@@ -318,14 +319,19 @@ impl<T: Element> Kernel<T> for Tiles<'_, T> {
     }
 }
 
-/// Copies `n` elements in whole registers.
+/// Copies some columns of all `rows` in whole registers, one row behind the other, each `width` wide.
 ///
 /// # Safety
-/// `n` elements must be readable at `from`, and their registers writable at `to`.
+/// The columns must be readable in each row, and as many rows of `width` elements, which are whole registers, writable at `to`.
 #[inline(always)]
-unsafe fn copy_row<T: Element, S: Simd<T>>(simd: S, from: *const T, n: usize, to: *mut T) {
-    for k in (0..n).step_by(S::LANES) {
-        // SAFETY: the caller's promise.
-        unsafe { simd.store_ptr(tile::load(simd, from.add(k), S::LANES.min(n - k)), to.add(k)) };
+unsafe fn copy<T: Element, S: Simd<T>>(simd: S, rows: &[*const T], columns: Range<usize>, to: *mut T, width: usize) {
+    for (p, row) in rows.iter().enumerate() {
+        for k in (0..columns.len()).step_by(S::LANES) {
+            // SAFETY: the caller's promise.
+            unsafe {
+                let from = row.add(columns.start + k);
+                simd.store_ptr(tile::load(simd, from, S::LANES.min(columns.len() - k)), to.add(p * width + k));
+            }
+        }
     }
 }
