@@ -128,6 +128,11 @@ impl Simd<f32> for Avx2 {
         unsafe { _mm256_blendv_ps(no, yes, _mm256_cmp_ps::<_CMP_GT_OQ>(a, b)) }
     }
     #[inline(always)]
+    fn raise_where_gt(self, a: __m256, b: __m256, yes: __m256, no: __m256) -> __m256 {
+        // Blending takes more operations than these two.
+        unsafe { _mm256_max_ps(_mm256_and_ps(yes, _mm256_cmp_ps::<_CMP_GT_OQ>(a, b)), no) }
+    }
+    #[inline(always)]
     fn keep_where(self, v: __m256, bytes: &[u8], wanted: u8) -> __m256 {
         assert!(bytes.len() >= 8);
         unsafe {

@@ -182,6 +182,11 @@ pub trait Simd<T: Element>: Copy + Send + Sync + 'static {
     fn sqrt(self, a: Self::V) -> Self::V;
     /// `yes` where a > b, else `no`.
     fn select_gt(self, a: Self::V, b: Self::V, yes: Self::V, no: Self::V) -> Self::V;
+    /// As [`select_gt`](Self::select_gt), of positive numbers of which `yes` is the larger, which may be faster to find.
+    #[inline(always)]
+    fn raise_where_gt(self, a: Self::V, b: Self::V, yes: Self::V, no: Self::V) -> Self::V {
+        self.select_gt(a, b, yes, no)
+    }
     /// v in the lanes whose byte is `wanted`, and zero in the others.
     ///
     /// # Panics
