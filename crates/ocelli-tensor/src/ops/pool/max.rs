@@ -225,22 +225,14 @@ impl<T: Element, I: Index> Kernel<T> for Forward<'_, T, I> {
     fn run<S: Simd<T>>(self, simd: S) {
         let Forward { geometry, x, first, y, argmax } = self;
         let Geometry { window, output: [oh, _], channels, .. } = geometry;
-        let (row, input_row) = (geometry.output_row(), geometry.input_row());
+        let row = geometry.output_row();
         let mut taps = Taps::new(geometry);
-        // The image's rows up to `seen` have been looked at, and the last of them that is not finite lies before `odd`.
-        let (mut seen, mut odd) = (0, 0);
-        let step = window.stride[1] * channels;
         for r in 0..y.len() / row {
             let (image, oy) = ((first + r) / oh, (first + r) % oh);
             let (y, argmax) = (&mut y[r * row..][..row], &mut argmax[r * row..][..row]);
             let x = &x[image * geometry.image()..][..geometry.image()];
             taps.start_row(oy);
-            let rows = geometry.rows_under(oy);
-            if r == 0 || oy == 0 {
-                (seen, odd) = (0, 0);
-            }
-            let new = seen.max(rows.start)..rows.end;
-            let mut zeros = [simd.splat(T::ZERO); 4];
+            let mut largest = simd.splat(T::NEG_INFINITY);
             // The input rows that the next row is the first to read: they, and its outputs, are fetched meanwhile.
             let ahead = oy * window.stride[0] + window.extent(0) - window.padding.top;
             for ox in 0..row / channels {
@@ -249,48 +241,24 @@ impl<T: Element, I: Index> Kernel<T> for Forward<'_, T, I> {
                 let pixel = Pixel { x: &x[base..], taps };
                 let mut c = 0;
                 while c + 4 * S::LANES <= channels {
-                    pixel.pool::<S, I, 4>(simd, c..c + 4 * S::LANES, (y, argmax));
+                    largest = pixel.pool::<S, I, 4>(simd, c..c + 4 * S::LANES, (y, argmax), largest);
                     c += 4 * S::LANES;
                 }
                 while c < channels {
                     let end = channels.min(c + S::LANES);
-                    pixel.pool::<S, I, 1>(simd, c..end, (y, argmax));
+                    largest = pixel.pool::<S, I, 1>(simd, c..end, (y, argmax), largest);
                     c = end;
                 }
-                let end = if (ox + 1) * channels == row { input_row } else { input_row.min((ox + 1) * step) };
-                for row in new.clone() {
-                    watch(simd, &x[row * input_row..][input_row.min(ox * step)..end], &mut zeros);
-                }
                 for row in ahead..ahead + window.stride[0] {
-                    fetch(simd, x.as_ptr().wrapping_add(row * input_row + ox * step), step);
+                    let step = window.stride[1] * channels;
+                    fetch(simd, x.as_ptr().wrapping_add(row * geometry.input_row() + ox * step), step);
                 }
                 fetch(simd, y.as_ptr().wrapping_add(geometry.output_row()), channels);
             }
-            let [a, b, c, d] = zeros;
-            if simd.reduce_add(simd.add(simd.add(a, b), simd.add(c, d))) != T::ZERO {
-                odd = new.end;
-            }
-            seen = seen.max(rows.end);
-            if odd > rows.start {
+            if simd.reduce_max(largest) == -T::NEG_INFINITY {
                 row_with_nan(x, &mut taps, y, argmax);
             }
         }
-    }
-}
-
-/// Adds zero times each number, which is zero unless that is an infinity or a NaN. (Done once for each, this takes less time than
-/// a comparison in every window.)
-#[inline(always)]
-fn watch<T: Element, S: Simd<T>>(simd: S, x: &[T], zeros: &mut [S::V; 4]) {
-    let zero = simd.splat(T::ZERO);
-    let mut quads = x.chunks_exact(4 * S::LANES);
-    for quad in &mut quads {
-        for (r, sum) in zeros.iter_mut().enumerate() {
-            *sum = simd.mul_add(simd.load(&quad[r * S::LANES..]), zero, *sum);
-        }
-    }
-    for x in quads.remainder().chunks(S::LANES) {
-        zeros[0] = simd.mul_add(load(simd, x, 0, x.len()), zero, zeros[0]);
     }
 }
 
@@ -302,22 +270,25 @@ struct Pixel<'a, T> {
 
 impl<T: Element> Pixel<'_, T> {
     /// The maxima of the given channels, which fill `R` registers or, if that is 1, a part of one, and where they are,
-    /// into these channels of the pixel's output.
+    /// into these channels of the pixel's output. Returns the larger of each of them and `largest`.
     #[inline(always)]
     fn pool<S: Simd<T>, I: Index, const R: usize>(
         &self,
         simd: S,
         channels: Range<usize>,
         (y, argmax): (&mut [T], &mut [I]),
-    ) {
+        mut largest: S::V,
+    ) -> S::V {
         let n = if R == 1 { channels.len() } else { S::LANES };
+        let infinity = simd.splat(-T::NEG_INFINITY);
         let mut best = [simd.splat(T::NEG_INFINITY); R];
         let mut place = [simd.splat(first_index(self.taps)); R];
         for tap in self.taps {
             let index = simd.splat(index(tap.number));
             let x = &self.x[tap.offset..][channels.clone()];
             for r in 0..R {
-                let v = load(simd, x, r * S::LANES, n);
+                // `min` returns its second operand where either is NaN: here NaN counts as +∞.
+                let v = simd.min(load(simd, x, r * S::LANES, n), infinity);
                 if I::KEPT {
                     place[r] = simd.raise_where_gt(v, best[r], index, place[r]);
                 }
@@ -326,9 +297,11 @@ impl<T: Element> Pixel<'_, T> {
         }
         let (y, argmax) = (&mut y[channels.clone()], &mut argmax[channels]);
         for r in 0..R {
+            largest = simd.max(best[r], largest);
             store(simd, best[r], y, r * S::LANES, n);
             I::store(simd, place[r], &mut argmax[r * S::LANES..][..n]);
         }
+        largest
     }
 }
 
@@ -339,7 +312,7 @@ fn first_index<T: Element>(taps: &[Tap]) -> T {
     index(taps.first().map_or(0, |tap| tap.number))
 }
 
-/// A row of outputs over an infinity or a NaN: rare, and so in plain loops.
+/// A row of outputs in which an infinity or a NaN was seen: rare, and so in plain loops.
 fn row_with_nan<T: Element, I: Index>(x: &[T], taps: &mut Taps, y: &mut [T], argmax: &mut [I]) {
     let channels = taps.geometry.channels;
     for (i, (y, place)) in y.iter_mut().zip(argmax).enumerate() {

@@ -74,12 +74,6 @@ impl Geometry {
         self.output[1] * self.channels
     }
 
-    /// The input rows that a row of windows lies over.
-    fn rows_under(&self, oy: usize) -> Range<usize> {
-        let (start, top) = (oy * self.window.stride[0], self.window.padding.top);
-        start.saturating_sub(top)..(start + self.window.extent(0)).saturating_sub(top).min(self.input[0])
-    }
-
     /// The outputs along an axis one of whose taps is the input position `i`, each with that tap.
     fn covering(&self, axis: usize, i: usize) -> impl Iterator<Item = (usize, usize)> {
         let Window { kernel_size, stride, dilation, padding } = self.window;
