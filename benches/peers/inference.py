@@ -113,7 +113,8 @@ def prepare(name):
             import openvino
 
             openvino.save_model(openvino.convert_model(model, example_input=x), path(name, "xml"), compress_to_fp16=False)
-        if not path(name, "ncnn.bin").exists() and "deformable" not in name and args.batch == 1:
+        wants_ncnn = "ncnn" in args.engines and "deformable" not in name and args.batch == 1
+        if wants_ncnn and not path(name, "ncnn.bin").exists():
             traced = path(name, "pt")
             torch.jit.trace(model, x).save(traced)
             pnnx = Path(sys.executable).with_name("pnnx")
@@ -229,7 +230,7 @@ def in_process(engine, name):
         command = [args.cache / "rust/release" / engine, *files, batch, threads, seconds]
     else:
         command = [sys.executable, __file__, name, "--engine", engine, "--batch", batch, "--threads", threads]
-        command += ["--min-seconds", seconds, "--cache", args.cache]
+        command += ["--min-seconds", seconds, "--cache", args.cache, "--engines", *args.engines]
     output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     return float(output.split()[-1]) if engine != "prepare" else None
 
